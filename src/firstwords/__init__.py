@@ -1,0 +1,26 @@
+"""Firstwords: one maintained home for the wav2vec family.
+
+    recognizer = firstwords.Recognizer.load("runs/words")
+    encoder = firstwords.load_encoder("runs/listen")
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from firstwords.errors import FirstwordsError
+
+if TYPE_CHECKING:
+    from firstwords.recognizer import Recognizer, Transcript, load_encoder
+
+__version__ = "0.1.0"
+__all__ = ["FirstwordsError", "Recognizer", "Transcript", "__version__", "load_encoder"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports torch only for those who use a model."""
+    if name in ("Recognizer", "Transcript", "load_encoder"):
+        from firstwords import recognizer
+
+        return getattr(recognizer, name)
+    raise AttributeError(f"module 'firstwords' has no attribute {name!r}")

@@ -1,0 +1,57 @@
+"""The command line: one thin module per command, imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from firstwords import __version__
+from firstwords.errors import FirstwordsError
+
+COMMANDS = {
+    "demo": "everything below in miniature, offline, in a few minutes",
+    "audit": "what is in a corpus and what will hurt: lengths, silence, clipping, broken files, duplicates",
+    "prepare": "recordings in any layout to a manifest, and shards if asked",
+    "pretrain": "listen: learn speech representations from audio alone",
+    "finetune": "first words: learn to transcribe from few transcripts",
+    "transcribe": "recordings to text",
+    "evaluate": "word and character error rates with intervals, confusions, speakers",
+}
+"""Each command and what it does; the module of the same name in this folder has its `run(arguments)`."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns the exit code: 0, 2 for an error that the user can mend, 128 + n after a signal n."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        print(f"firstwords {__version__}")
+        return 0
+    command, *rest = arguments
+    if command not in COMMANDS:
+        import difflib
+
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "see firstwords --help"
+        print(f"firstwords: no command {command!r}; {hint}", file=sys.stderr)
+        return 2
+    module = importlib.import_module(f"firstwords.cli.{command}")
+    try:
+        return int(module.run(rest) or 0)
+    except FirstwordsError as error:
+        print(f"firstwords {command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"firstwords {command}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 141
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = ["Speech recognition from recordings and few transcripts: the wav2vec family.", ""]
+    lines += [f"  firstwords {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join([*lines, "", "firstwords COMMAND --help says what each takes."])

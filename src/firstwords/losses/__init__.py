@@ -1,0 +1,1 @@
+"""The objectives, each a sum with a count."""

@@ -1,0 +1,1 @@
+"""One loop, one task module per objective."""
