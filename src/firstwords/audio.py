@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,16 @@ from firstwords.errors import AudioError
 SAMPLE_RATE = 16_000
 """Samples per second that every model of the family works on."""
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".aiff", ".aif", ".au", ".sph", ".w64", ".caf"})
+AUDIO_SUFFIXES = frozenset(
+    {".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".aiff", ".aif", ".au", ".sph", ".w64", ".caf"}
+)
 """File endings that a folder search takes for recordings (libsndfile reads them)."""
+
+STREAMED_BYTES = 0x7F000000
+"""A WAV header with this size or more was written before the length was known (a pipe); it promises nothing."""
+
+HEADER_SLACK_BYTES = 1024
+"""By how much a sound header may overstate its data: some writers count the header in."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,8 @@ class AudioInfo:
     sample_rate: int
     """Samples per second."""
     channels: int
+    cut_short: bool = False
+    """The header promises clearly more than the file holds (not every format lets one see it without decoding)."""
 
     @property
     def duration(self) -> float:
@@ -37,11 +48,34 @@ class AudioInfo:
 
 def probe(source: Path | bytes) -> AudioInfo:
     """Reads the header only. Raises AudioError where there is none that libsndfile knows."""
-    try:
-        info = soundfile.info(io.BytesIO(source) if isinstance(source, bytes) else str(source))
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{_name(source)}: not a readable recording ({_reason(error)})") from error
-    return AudioInfo(info.frames, info.samplerate, info.channels)
+    with _open(source) as file:
+        return AudioInfo(file.frames, file.samplerate, file.channels, _promises_more(file.extra_info))
+
+
+def read_native(source: Path | bytes, start: float = 0.0, duration: float | None = None) -> tuple[np.ndarray, int]:
+    """Samples of a recording as they are: own rate, all channels, float32 (samples, channels), and the rate.
+
+    Arguments and errors are those of `read_audio`, but values that are not numbers pass.
+    """
+    with _open(source) as file:
+        first = round(start * file.samplerate)
+        wanted = -1 if duration is None else round(duration * file.samplerate)
+        left = file.frames - first
+        promised = left if wanted < 0 else min(wanted, left)
+        if wanted < 0 and _promises_more(file.extra_info):
+            raise AudioError(f"{_name(source)}: cut short after {file.frames / file.samplerate:.2f} s")
+        try:
+            if first > 0:
+                file.seek(min(first, file.frames))
+            samples = file.read(wanted, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, OSError) as error:
+            raise AudioError(f"{_name(source)}: broken recording ({_reason(error, source)})") from error
+        rate, exact = file.samplerate, file.format != "MP3" or _mp3_counts_frames(source)
+    if len(samples) == 0:
+        raise AudioError(f"{_name(source)}: no samples" + (f" after {start:.2f} s" if start else ""))
+    if exact and len(samples) < promised:
+        raise AudioError(f"{_name(source)}: cut short, {len(samples)} of {promised} samples could be read")
+    return samples, rate
 
 
 def read_audio(
@@ -61,35 +95,63 @@ def read_audio(
     Raises:
         AudioError: the file is missing, unreadable, cut short, empty, or holds NaN or infinite samples.
     """
-    try:
-        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source)) as file:
-            rate = file.samplerate
-            first = round(start * rate)
-            wanted = -1 if duration is None else round(duration * rate)
-            if first > 0:
-                file.seek(min(first, file.frames))
-            samples = file.read(wanted, dtype="float32", always_2d=True)
-            promised = file.frames - first if wanted < 0 else min(wanted, file.frames - first)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{_name(source)}: not a readable recording ({_reason(error)})") from error
-    if len(samples) == 0:
-        raise AudioError(f"{_name(source)}: no samples" + (f" after {start:.2f} s" if start else ""))
-    if len(samples) < promised:
-        raise AudioError(f"{_name(source)}: cut short, {len(samples)} of {promised} samples could be read")
+    samples, rate = read_native(source, start, duration)
+    return to_mono(samples, rate, sample_rate, _name(source))
+
+
+def to_mono(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE, name: str = "audio") -> np.ndarray:
+    """(samples, channels) at `rate` to (samples,) float32 at `sample_rate`; raises AudioError on NaN and infinity."""
     mono = samples.mean(axis=1)
     if not np.isfinite(mono).all():
-        raise AudioError(f"{_name(source)}: {int((~np.isfinite(mono)).sum())} samples are not numbers (NaN or infinite)")
+        raise AudioError(f"{name}: {int((~np.isfinite(mono)).sum())} samples are not numbers (NaN or infinite)")
     if rate != sample_rate:
         mono = soxr.resample(mono, rate, sample_rate, quality="HQ")
         if len(mono) == 0:
-            raise AudioError(f"{_name(source)}: no samples left after resampling from {rate} Hz")
+            raise AudioError(f"{name}: no samples left after resampling from {rate} Hz")
     return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def _open(source: Path | bytes) -> soundfile.SoundFile:
+    try:
+        return soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+    except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless .raw
+        raise AudioError(f"{_name(source)}: not a readable recording ({_reason(error, source)})") from error
+
+
+def _promises_more(header: str) -> bool:
+    """Whether libsndfile's notes on the header say that the data were cut: RIFF, AIFF and AU sizes, Ogg pages."""
+    if "Last page lacks an end-of-stream bit" in header and "Junk after the last page" in header:
+        return True
+    for claimed, found in re.findall(r"^ *(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)", header, re.MULTILINE):
+        if int(found) + HEADER_SLACK_BYTES < int(claimed) < STREAMED_BYTES:
+            return True
+    return False
+
+
+def _mp3_counts_frames(source: Path | bytes) -> bool:
+    """Whether an MP3 says how long it is; without that its number of samples is an estimate."""
+    if isinstance(source, bytes):
+        start = source[:4096]
+    else:
+        with open(source, "rb") as file:
+            start = file.read(10)
+            if start[:3] == b"ID3":  # skip the tag: four bytes of seven bits
+                file.seek(10 + sum(byte << shift for byte, shift in zip(start[6:10], (21, 14, 7, 0), strict=True)))
+            start += file.read(4096)
+    return any(mark in start for mark in (b"Xing", b"Info", b"VBRI"))
 
 
 def _name(source: Path | bytes) -> str:
     return f"{len(source)} bytes of audio" if isinstance(source, bytes) else str(source)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, source: Path | bytes) -> str:
+    if isinstance(source, Path):
+        if not source.exists():
+            return "no such file"
+        if source.is_dir():
+            return "a folder"
+        if source.stat().st_size == 0:
+            return "the file is empty"
     text = str(error).strip()
     return text.rsplit(": ", 1)[-1].rstrip(".") if text else type(error).__name__
