@@ -9,12 +9,20 @@ import tyro
 Arguments = TypeVar("Arguments")
 
 
-def parse(kind: type[Arguments], arguments: list[str], command: str, default: Arguments | None = None) -> Arguments:
-    """The dataclass `kind` filled from the command line; its docstring is the help text. Exits with 2 on bad words."""
+def parse(
+    kind: type[Arguments], arguments: list[str], command: str, default: Arguments | None = None, flags: bool = False
+) -> Arguments:
+    """The dataclass `kind` filled from the command line; its docstring is the help text. Exits with 2 on bad words.
+
+    Args:
+        flags: booleans are switches (`--overwrite`), not `--overwrite True`. For commands without a recipe: where a
+            recipe may set a boolean or None either way, the command line must be able to say both.
+    """
+    plain = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone) if flags else (tyro.conf.FlagConversionOff,)
     return tyro.cli(
         kind,
         args=arguments,
         prog=f"firstwords {command}",
         default=default,
-        config=(tyro.conf.FlagConversionOff, tyro.conf.HelptextFromCommentsOff),
+        config=(*plain, tyro.conf.HelptextFromCommentsOff, tyro.conf.PositionalMetavarFromFieldName),
     )

@@ -7,18 +7,26 @@ import os
 from pathlib import Path
 
 from firstwords.audio import AUDIO_SUFFIXES
-from firstwords.corpus.importers.common import FOREIGN_SUFFIXES, Imported, ImportOptions, Problem, is_audio, walk
+from firstwords.corpus.importers.common import (
+    FOREIGN_SUFFIXES,
+    Imported,
+    ImportOptions,
+    Layout,
+    Problem,
+    is_audio,
+    walk,
+)
 from firstwords.corpus.importers.fairseq import import_fairseq, is_fairseq_list
 from firstwords.corpus.importers.folder import import_folder
 from firstwords.corpus.importers.kaldi import import_kaldi
 from firstwords.corpus.importers.librispeech import import_librispeech
-from firstwords.corpus.importers.table import import_tables, tables_in
+from firstwords.corpus.importers.table import all_tables, import_tables, tables_in, why_no_table
 from firstwords.corpus.manifest import MANIFEST_NAME, read_manifest
 from firstwords.errors import CorpusError
 
 __all__ = ["LAYOUTS", "ImportOptions", "Imported", "Problem", "detect", "import_corpus"]
 
-LAYOUTS = {
+LAYOUTS: dict[Layout, str] = {
     "manifest": "a manifest.jsonl, or a folder with one",
     "kaldi": "a Kaldi data directory: wav.scp, text, utt2spk, segments",
     "fairseq": "fairseq's .tsv with .ltr, .wrd or .phn beside it, or a folder of them",
@@ -32,7 +40,7 @@ LOOK_AT = 20_000
 """Files of a folder that are looked at to tell its layout."""
 
 
-def detect(source: Path) -> str:
+def detect(source: Path, options: ImportOptions | None = None) -> Layout:
     """The name of the layout (a key of LAYOUTS) that a file or folder is in.
 
     Raises:
@@ -51,7 +59,7 @@ def detect(source: Path) -> str:
     files = list(itertools.islice(walk(source), LOOK_AT))
     if any(path.name.endswith(".trans.txt") for path in files) or _is_libri_light(files):
         return "librispeech"
-    if tables_in(source):
+    if tables_in(source, options or ImportOptions()):
         return "table"
     if any(is_audio(path) for path in files) or len(files) == LOOK_AT:
         return "folder"
@@ -63,7 +71,7 @@ def detect(source: Path) -> str:
     )
 
 
-def _detect_file(source: Path) -> str:
+def _detect_file(source: Path) -> Layout:
     suffix = source.suffix.lower()
     if suffix in (".jsonl", ".json"):
         return "manifest"
@@ -96,7 +104,7 @@ def import_corpus(source: Path, options: ImportOptions | None = None) -> Importe
     options = options or ImportOptions()
     if not source.exists():
         raise CorpusError(f"{source}: no such file or folder")
-    layout = options.layout or detect(source)
+    layout = options.layout or detect(source, options)
     if layout == "manifest":
         found = Imported(read_manifest(source))
     elif layout == "kaldi":
@@ -109,6 +117,8 @@ def import_corpus(source: Path, options: ImportOptions | None = None) -> Importe
         found = import_tables(source, options)
     elif layout == "folder":
         found = import_folder(source, options.speaker_from_folder)
+        for path in all_tables(source) if options.layout is None and source.is_dir() else []:
+            found.problems.append(Problem(str(path), f"not used: {why_no_table(path, options)}", lost=False))
     else:
         raise CorpusError(f"no layout {layout!r}; known: {', '.join(LAYOUTS)}")
     if not found.utterances:

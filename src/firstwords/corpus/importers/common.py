@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from firstwords.audio import AUDIO_SUFFIXES
 from firstwords.corpus.utterance import Utterance
@@ -19,6 +20,9 @@ AUDIO_FOLDERS = ("", "clips", "wavs", "wav", "audio")
 """Where beside a table its recordings may lie (Common Voice: clips, LJ Speech: wavs)."""
 
 
+Layout = Literal["manifest", "kaldi", "fairseq", "librispeech", "table", "folder"]
+
+
 @dataclass(frozen=True)
 class Problem:
     """Something in a corpus that is not as it should be, and did not stop the import."""
@@ -29,6 +33,11 @@ class Problem:
     """What was found there, and the mend where there is one."""
     lost: bool = True
     """Whether a recording was left out because of it."""
+
+
+def lost_utterance(id: str, error: Exception) -> Problem:
+    """The problem of an utterance that could not be read."""
+    return Problem(id, str(error).removeprefix(f"utterance {id}: "))
 
 
 @dataclass
@@ -48,8 +57,8 @@ class Imported:
 class ImportOptions:
     """What a source may leave open."""
 
-    layout: str | None = None
-    """Name of the layout; None looks at the source and decides."""
+    layout: Layout | None = None
+    """How the source is laid out; without this it is looked at and recognised."""
     path_column: str | None = None
     """Tables: the column with the paths, by name, or by number from 1 where the table has no header."""
     text_column: str | None = None

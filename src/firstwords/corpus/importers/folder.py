@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 from firstwords.corpus.importers.common import (
@@ -21,7 +22,7 @@ from firstwords.corpus.utterance import Utterance
 def import_folder(root: Path, speaker_from_folder: bool = False) -> Imported:
     """Utterances from a folder, or from one recording.
 
-    The id is the path below the folder without its ending. A top folder called train, dev or test (or valid, eval)
+    The id is the path below the folder, without its ending unless two recordings differ only in that. A top folder called train, dev or test (or valid, eval)
     is the split. `speaker_from_folder` takes the name of the folder that a recording lies in for its speaker.
     """
     found = Imported()
@@ -38,6 +39,7 @@ def import_folder(root: Path, speaker_from_folder: bool = False) -> Imported:
     if root.is_file() and (beside := root.with_suffix(".txt")).is_file():
         texts[root.with_suffix("")] = beside
     used = set()
+    stems = Counter(path.with_suffix("") for path in recordings)
     for path in recordings:
         inside = Path(path.name) if root.is_file() else path.relative_to(root)
         text = None
@@ -46,7 +48,7 @@ def import_folder(root: Path, speaker_from_folder: bool = False) -> Imported:
             text = _read_text(transcript, found)
         found.utterances.append(
             Utterance(
-                id=inside.with_suffix("").as_posix(),
+                id=(inside if stems[path.with_suffix("")] > 1 else inside.with_suffix("")).as_posix(),
                 audio=path,
                 text=text,
                 speaker=path.parent.name if speaker_from_folder else None,

@@ -30,14 +30,14 @@ def import_librispeech(root: Path) -> Imported:
     for path in walk(root):
         if path.name.endswith(".trans.txt"):
             for number, line in enumerate(read_lines(path), 1):
-                name, _, text = line.partition(" ")
-                texts[name] = clean_text(text), f"{path}, line {number}"
+                name, _, words = line.partition(" ")
+                texts[name] = clean_text(words), f"{path}, line {number}"
         elif is_audio(path):
             recordings.append(path)
     for path in recordings:
         folders = (root.absolute().name, *path.relative_to(root).parts[:-1])
         subset = next((name for name in reversed(folders) if split_named(name)), None)
-        text, _ = texts.pop(path.stem, (None, ""))
+        text = texts.pop(path.stem)[0] if path.stem in texts else None
         found.utterances.append(
             Utterance(
                 id=path.stem,

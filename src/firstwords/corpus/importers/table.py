@@ -52,26 +52,31 @@ def import_tables(source: Path, options: ImportOptions | None = None) -> Importe
     """
     options = options or ImportOptions()
     found = Imported()
-    for path in [source] if source.is_file() else tables_in(source):
+    for path in [source] if source.is_file() else tables_in(source, options):
         found.add(_import_table(path, options))
     found.utterances = with_unique_ids(found.utterances)
     note_missing_texts(found)
     return found
 
 
-def tables_in(folder: Path) -> list[Path]:
-    """The tables of a folder that its recordings are listed in; those named after splits go before all others."""
-    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".tsv", ".csv") and path.is_file())
-    named = [path for path in tables if split_named(path.stem)]
-    return named or [path for path in tables if _is_table(path)]
+def tables_in(folder: Path, options: ImportOptions) -> list[Path]:
+    """The tables of a folder whose columns are recognised; if some are named after splits, only those."""
+    tables = [path for path in all_tables(folder) if why_no_table(path, options) is None]
+    return [path for path in tables if split_named(path.stem)] or tables
 
 
-def _is_table(path: Path) -> bool:
+def all_tables(folder: Path) -> list[Path]:
+    """Every .tsv and .csv file directly in a folder."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".tsv", ".csv") and path.is_file())
+
+
+def why_no_table(path: Path, options: ImportOptions) -> str | None:
+    """What keeps a file from being read as a table of recordings, or None."""
     try:
-        read_table(path, ImportOptions())
-    except CorpusError:
-        return False
-    return True
+        read_table(path, options)
+    except CorpusError as error:
+        return str(error)
+    return None
 
 
 def read_table(path: Path, options: ImportOptions) -> Table:
@@ -129,8 +134,8 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             header = file.readline()
             delimiter = max("\t|;,", key=header.count)
             file.seek(0)
-            quoting = csv.QUOTE_MINIMAL if delimiter in ",;" else csv.QUOTE_NONE
-            reader = csv.reader(file, delimiter=delimiter, quoting=quoting)
+            quoted = delimiter in ",;"
+            reader = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE)
             for cells in reader:
                 if any(cell.strip() for cell in cells):
                     yield reader.line_num, cells
