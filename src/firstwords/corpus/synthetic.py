@@ -32,8 +32,8 @@ _WOMEN = (
 )  # fmt: skip
 _MEN = (
     "m3", "m1", "m7", "m8", "Andy", "Jacky", "david", "Nguyen", "Reed", "Marco", "boris", "ed", "quincy", "travis",
-    "Lee", "ian", "pablo", "norbert", "marcelo", "Michael", "Denis", "Gene", "Alex", "m4", "edward", "sandro", "paul", "max",
-    "antonio", "benjamin", "kaukovalta", "robert", "michel", "iven2",
+    "Lee", "ian", "pablo", "norbert", "marcelo", "Michael", "Denis", "Gene", "Alex", "m4", "edward", "sandro", "paul",
+    "max", "antonio", "benjamin", "kaukovalta", "robert", "michel", "iven2",
 )  # fmt: skip
 _PITCH_STEPS = (0, -16, 16, -8, 8)
 
