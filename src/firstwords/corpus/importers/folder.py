@@ -22,8 +22,9 @@ from firstwords.corpus.utterance import Utterance
 def import_folder(root: Path, speaker_from_folder: bool = False) -> Imported:
     """Utterances from a folder, or from one recording.
 
-    The id is the path below the folder, without its ending unless two recordings differ only in that. A top folder called train, dev or test (or valid, eval)
-    is the split. `speaker_from_folder` takes the name of the folder that a recording lies in for its speaker.
+    The id is the path below the folder, without its ending unless two recordings differ only in that. A top folder
+    called train, dev or test (or valid, eval) is the split. `speaker_from_folder` takes the name of the folder that a
+    recording lies in for its speaker.
     """
     found = Imported()
     texts: dict[Path, Path] = {}
