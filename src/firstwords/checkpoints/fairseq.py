@@ -1,0 +1,159 @@
+"""fairseq's names for the parts of wav2vec 2.0, and its configuration keys (pure mappings; nothing is unpickled here)."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstwords.losses.contrastive import ContrastConfig
+from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config
+from firstwords.nn.feature_encoder import FeatureEncoderConfig
+from firstwords.nn.masking import SpanMaskConfig
+from firstwords.nn.quantizer import QuantizerConfig
+from firstwords.nn.transformer import TransformerConfig
+
+
+def wav2vec2_config(cfg: Mapping[str, Any], loss_weights: list[float], normalize: bool) -> Wav2Vec2Config:
+    """Our configuration from fairseq's `cfg.model` of a pre-training run.
+
+    Args:
+        cfg: the mapping under `model` (or the old `args`).
+        loss_weights: of the criterion: diversity, and feature penalty where there is a second one.
+        normalize: `task.normalize`.
+    """
+    layers = _conv_layers(cfg["conv_feature_layers"])
+    start, end, decay = (float(value) for value in cfg["latent_temp"])
+    encoder = EncoderConfig(
+        feature_encoder=FeatureEncoderConfig(
+            channels=tuple(layer[0] for layer in layers),
+            kernels=tuple(layer[1] for layer in layers),
+            strides=tuple(layer[2] for layer in layers),
+            norm="layer" if cfg["extractor_mode"] == "layer_norm" else "group",
+            bias=cfg["conv_bias"],
+            gradient_scale=cfg["feature_grad_mult"],
+        ),
+        transformer=TransformerConfig(
+            layers=cfg["encoder_layers"],
+            dim=cfg["encoder_embed_dim"],
+            feed_forward_dim=cfg["encoder_ffn_embed_dim"],
+            heads=cfg["encoder_attention_heads"],
+            norm_first=cfg["layer_norm_first"],
+            position_kernel=cfg["conv_pos"],
+            position_groups=cfg["conv_pos_groups"],
+            dropout=cfg["dropout"],
+            attention_dropout=cfg["attention_dropout"],
+            activation_dropout=cfg["activation_dropout"],
+            layerdrop=cfg["encoder_layerdrop"],
+        ),
+        input_dropout=cfg["dropout_input"],
+        normalize_waveform=normalize,
+    )
+    return Wav2Vec2Config(
+        encoder=encoder,
+        quantizer=QuantizerConfig(
+            groups=cfg["latent_groups"],
+            entries=cfg["latent_vars"],
+            dim=cfg["latent_dim"],
+            depth=cfg["quantizer_depth"],
+            factor=cfg["quantizer_factor"],
+            temperature_start=start,
+            temperature_end=end,
+            temperature_decay=decay,
+        ),
+        final_dim=cfg["final_dim"] or cfg["encoder_embed_dim"],
+        feature_dropout=cfg["dropout_features"],
+        quantize_targets=cfg["quantize_targets"],
+        quantize_inputs=cfg["quantize_input"],
+        mask=SpanMaskConfig(
+            probability=cfg["mask_prob"],
+            length=cfg["mask_length"],
+            distribution=cfg["mask_selection"],
+            other=float(cfg["mask_other"]),
+            overlap=not cfg["no_mask_overlap"],
+            min_space=cfg["mask_min_space"],
+            equalize=cfg["require_same_masks"],
+            dropout=cfg["mask_dropout"],
+        ),
+        contrast=ContrastConfig(
+            temperature=cfg["logit_temp"],
+            distractors=cfg["num_negatives"],
+            batch_distractors=cfg["cross_sample_negatives"],
+            candidates="all" if cfg["negatives_from_everywhere"] else "masked",
+        ),
+        diversity_weight=loss_weights[0],
+        feature_penalty=loss_weights[1] if len(loss_weights) > 1 else 0.0,
+    )
+
+
+def wav2vec2_weights(state: Mapping[str, Tensor], config: Wav2Vec2Config) -> dict[str, Tensor]:
+    """fairseq's pre-training weights (or gradients) under our names; q, k, v become one matrix."""
+    state = dict(state)
+    ours: dict[str, Tensor] = {}
+    for number in range(config.encoder.transformer.layers):
+        for kind in ("weight", "bias"):
+            parts = [state.pop(f"encoder.layers.{number}.self_attn.{part}_proj.{kind}") for part in "qkv"]
+            ours[f"encoder.transformer.blocks.{number}.attention_inputs.{kind}"] = torch.cat(parts)
+    for name, value in state.items():
+        if name == "quantizer.vars":
+            groups = config.quantizer.groups
+            value = value.view(groups, -1, value.shape[-1])
+        ours[_our_name(name)] = value
+    return ours
+
+
+_WHOLE = {
+    "mask_emb": "encoder.mask_embedding",
+    "encoder.pos_conv.0.bias": "encoder.transformer.position.bias",
+    "encoder.pos_conv.0.weight_g": "encoder.transformer.position.gain",
+    "encoder.pos_conv.0.weight_v": "encoder.transformer.position.direction",
+    "quantizer.vars": "quantizer.codebooks",
+}
+_STARTS = {
+    "post_extract_proj.": "encoder.projection.",
+    "layer_norm.": "encoder.latent_norm.",
+    "quantizer.weight_proj.": "quantizer.logits.",
+    "project_q.": "target_projection.",
+    "final_proj.": "context_projection.",
+    "encoder.layer_norm.": "encoder.transformer.norm.",
+}
+_IN_BLOCK = {
+    "self_attn.out_proj.": "attention_output.",
+    "self_attn_layer_norm.": "attention_norm.",
+    "fc1.": "feed_forward_in.",
+    "fc2.": "feed_forward_out.",
+    "final_layer_norm.": "feed_forward_norm.",
+}
+
+
+def _our_name(name: str) -> str:
+    if name in _WHOLE:
+        return _WHOLE[name]
+    if name.startswith("encoder.layers."):
+        number, rest = name.removeprefix("encoder.layers.").split(".", 1)
+        for theirs, ours in _IN_BLOCK.items():
+            if rest.startswith(theirs):
+                return f"encoder.transformer.blocks.{number}.{ours}{rest.removeprefix(theirs)}"
+    if name.startswith("feature_extractor.conv_layers."):
+        number, part, *_, kind = name.removeprefix("feature_extractor.conv_layers.").split(".")
+        return f"encoder.feature_encoder.{'layers' if part == '0' else 'norms'}.{number}.{kind}"
+    for theirs, ours in _STARTS.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    raise KeyError(f"{name}: not a part of wav2vec 2.0 that fairseq's published models have")
+
+
+def _conv_layers(text: str) -> list[tuple[int, int, int]]:
+    """fairseq writes convolutions as Python: "[(512, 10, 5)] + [(512, 3, 2)] * 4". Only lists, + and * are read."""
+
+    def value(node: ast.expr) -> Any:
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+            return value(node.left) + value(node.right)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+            return value(node.left) * value(node.right)
+        return ast.literal_eval(node)
+
+    return value(ast.parse(text.strip(), mode="eval").body)

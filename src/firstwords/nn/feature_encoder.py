@@ -1,0 +1,109 @@
+"""The feature encoder: waveform to latents z, one every 20 ms (wav2vec 2.0 section 2; fairseq ConvFeatureExtractionModel)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from firstwords.nn.lengths import length_mask
+from firstwords.nn.strided_convolution import StridedConvolution
+
+
+@dataclass(frozen=True)
+class FeatureEncoderConfig:
+    """Strided convolutions over the waveform."""
+
+    channels: tuple[int, ...] = (512, 512, 512, 512, 512, 512, 512)
+    """Output channels of each layer. Default: wav2vec 2.0 section 4.2."""
+    kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    """Taps of each layer. Default: wav2vec 2.0 section 4.2."""
+    strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    """Stride of each layer; their product is the hop in samples (320). Default: wav2vec 2.0 section 4.2."""
+    norm: Literal["group", "layer"] = "group"
+    """"group": group norm in the first layer only (BASE); "layer": layer norm in every layer (LV-60k, XLSR)."""
+    bias: bool = False
+    """Biases in the convolutions: off in BASE, on in LV-60k and XLSR models."""
+    group_statistics: Literal["valid", "padded"] = "valid"
+    """Frames that the group norm averages: the utterance's own, or, as released models were trained, the padding too."""
+    gradient_scale: float = 0.1
+    """Factor on the gradient that reaches the encoder; 0 freezes it. Default: BASE."""
+
+
+class FeatureEncoder(nn.Module):
+    """Waveforms (B, samples) to latents (B, T, C)."""
+
+    def __init__(self, config: FeatureEncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        inputs = (1, *config.channels[:-1])
+        sizes = zip(inputs, config.channels, config.kernels, config.strides, strict=True)
+        self.layers = nn.ModuleList(StridedConvolution(i, o, k, s, config.bias) for i, o, k, s in sizes)
+        normed = config.channels if config.norm == "layer" else config.channels[:1]
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in normed)
+        self.output_dim = config.channels[-1]
+
+    def frames(self, samples: Any) -> Any:
+        """Latents that so many samples give (int or integer tensor): floor((n - k) / s) + 1, layer by layer."""
+        for kernel, stride in zip(self.config.kernels, self.config.strides, strict=True):
+            samples = (samples - kernel) // stride + 1
+        return samples
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples behind one latent, and the shortest input (400 for the published models)."""
+        samples = 1
+        for kernel, stride in reversed(list(zip(self.config.kernels, self.config.strides, strict=True))):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Latents (B, T, C). What lies beyond `lengths` (B,) samples never changes the latents before it."""
+        if self.config.gradient_scale == 0:
+            with torch.no_grad():
+                return self._convolve(waveforms, lengths)
+        latents = self._convolve(waveforms, lengths)
+        if self.config.gradient_scale != 1 and self.training:
+            latents = _ScaledGradient.apply(latents, self.config.gradient_scale)
+        return latents
+
+    def _convolve(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        x = waveforms[:, :, None]
+        for number, layer in enumerate(self.layers):
+            lengths = (lengths - self.config.kernels[number]) // self.config.strides[number] + 1
+            x = layer(x)
+            if self.config.norm == "layer":
+                x = self.norms[number](x)
+            elif number == 0:
+                x = self._group_norm(x, lengths)
+            x = F.gelu(x)
+        return x
+
+    def _group_norm(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """One group per channel: statistics over time, (B, T, C), over the utterance's own frames."""
+        norm: Any = self.norms[0]
+        if self.config.group_statistics == "padded" or bool((lengths == x.shape[1]).all()):
+            return F.group_norm(x.transpose(1, 2), x.shape[2], norm.weight, norm.bias, norm.eps).transpose(1, 2)
+        valid = length_mask(lengths, x.shape[1])[:, :, None]
+        count = lengths[:, None, None]
+        wide = x.float()
+        mean = (wide * valid).sum(1, keepdim=True) / count
+        variance = ((wide - mean) * valid).square().sum(1, keepdim=True) / count
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return (wide * scale + (norm.bias - mean * scale)).to(x.dtype)
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """Identity forwards; backwards the gradient times a factor."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return gradient * ctx.factor, None

@@ -1,0 +1,148 @@
+"""The context network: position embedding by convolution, then Transformer blocks (wav2vec 2.0 section 2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from firstwords.errors import ConfigError
+from firstwords.nn.lengths import length_mask
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Transformer over latents."""
+
+    layers: int = 12
+    """Blocks. Default: BASE."""
+    dim: int = 768
+    """Width D of the context representations. Default: BASE."""
+    feed_forward_dim: int = 3072
+    """Width inside the feed-forward part. Default: BASE."""
+    heads: int = 12
+    """Attention heads: 12 in the released BASE model (the paper prints 8)."""
+    norm_first: bool = False
+    """Pre-norm with a final layer norm (LV-60k, XLSR) instead of post-norm (BASE, LARGE LS-960)."""
+    position_kernel: int = 128
+    """Frames that the position convolution sees. Default: wav2vec 2.0 section 4.2."""
+    position_groups: int = 16
+    """Groups of the position convolution. Default: wav2vec 2.0 section 4.2."""
+    dropout: float = 0.1
+    """After the position embedding, attention and feed-forward. Default: BASE pre-training."""
+    attention_dropout: float = 0.1
+    """On attention probabilities (slow on a CPU). Default: BASE pre-training."""
+    activation_dropout: float = 0.0
+    """Inside the feed-forward part. Default: BASE pre-training."""
+    layerdrop: float = 0.05
+    """Probability that an update leaves a block out. Default: BASE pre-training."""
+
+
+class PositionConvolution(nn.Module):
+    """Relative position embedding: grouped convolution over time, then GELU; (B, T, D) to (B, T, D).
+
+    Weight norm has one gain per kernel position (dim=2 in fairseq): weight = gain * v / ||v||, the norm over all
+    channels. The kernel is even, so the last of its T + 1 frames is dropped.
+    """
+
+    def __init__(self, dim: int, kernel: int, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.direction = nn.Parameter(torch.randn(dim, dim // groups, kernel) * math.sqrt(4 / (kernel * dim)))
+        self.gain = nn.Parameter(self.direction.detach().norm(dim=(0, 1), keepdim=True))
+        self.bias = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.gain * self.direction / self.direction.norm(dim=(0, 1), keepdim=True)
+        padding = self.direction.shape[2] // 2
+        positions = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=padding, groups=self.groups)
+        return F.gelu(positions[:, :, : x.shape[1]]).transpose(1, 2)
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention and feed-forward, each with a residual; (B, T, D) to (B, T, D)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.attention_inputs = nn.Linear(config.dim, 3 * config.dim)
+        self.attention_output = nn.Linear(config.dim, config.dim)
+        self.attention_norm = nn.LayerNorm(config.dim)
+        self.feed_forward_in = nn.Linear(config.dim, config.feed_forward_dim)
+        self.feed_forward_out = nn.Linear(config.feed_forward_dim, config.dim)
+        self.feed_forward_norm = nn.LayerNorm(config.dim)
+        for linear in (self.attention_inputs, self.attention_output, self.feed_forward_in, self.feed_forward_out):
+            nn.init.normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor, attend: Tensor | None) -> Tensor:
+        """`attend` (B, 1, 1, T) is True at frames that may be looked at; None means all."""
+        if self.config.norm_first:
+            x = x + self._attention(self.attention_norm(x), attend)
+            return x + self._feed_forward(self.feed_forward_norm(x))
+        x = self.attention_norm(x + self._attention(x, attend))
+        return self.feed_forward_norm(x + self._feed_forward(x))
+
+    def _attention(self, x: Tensor, attend: Tensor | None) -> Tensor:
+        batch, frames, dim = x.shape
+        heads = self.attention_inputs(x).view(batch, frames, 3, self.config.heads, -1)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        dropout = self.config.attention_dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=dropout)
+        return self._dropped(self.attention_output(mixed.transpose(1, 2).reshape(batch, frames, dim)))
+
+    def _feed_forward(self, x: Tensor) -> Tensor:
+        inner = F.dropout(F.gelu(self.feed_forward_in(x)), self.config.activation_dropout, self.training)
+        return self._dropped(self.feed_forward_out(inner))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.config.dropout, self.training)
+
+
+class Transformer(nn.Module):
+    """Position embedding and blocks; (B, T, D) to (B, T, D)."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        if config.dim % config.heads or config.dim % config.position_groups:
+            raise ConfigError(
+                f"transformer: dim {config.dim} must be a multiple of heads ({config.heads}) "
+                f"and of position_groups ({config.position_groups})"
+            )
+        self.config = config
+        self.position = PositionConvolution(config.dim, config.position_kernel, config.position_groups)
+        self.norm = nn.LayerNorm(config.dim)
+        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.layers))
+
+    def forward(
+        self, x: Tensor, lengths: Tensor, layer: int | None = None, kept: Sequence[bool] | None = None
+    ) -> Tensor:
+        """Context representations (B, T, D).
+
+        Args:
+            x: projected latents (B, T, D).
+            lengths: valid frames (B,); those beyond change nothing.
+            layer: stop after so many blocks and return their sum with no final norm; 0 is the blocks' input.
+            kept: LayerDrop's choice, one bool a block; None draws it when training.
+        """
+        attend = None
+        if not bool((lengths == x.shape[1]).all()):
+            valid = length_mask(lengths, x.shape[1])
+            x = x * valid[:, :, None]
+            attend = valid[:, None, None, :]
+        x = x + self.position(x)
+        if not self.config.norm_first:
+            x = self.norm(x)
+        x = F.dropout(x, self.config.dropout, self.training)
+        if kept is None and self.training and self.config.layerdrop:
+            kept = (torch.rand(len(self.blocks)) > self.config.layerdrop).tolist()
+        for number, block in enumerate(self.blocks[:layer]):
+            if kept is None or kept[number]:
+                x = block(x, attend)
+        if self.config.norm_first and layer is None:
+            x = self.norm(x)
+        return x
