@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from firstwords.cli.options import parse
-from firstwords.corpus.importers import ImportOptions
+from firstwords.corpus.importers import LAYOUTS, ImportOptions
 from firstwords.corpus.prepare import PROBLEMS_NAME, Prepared, PrepareOptions, SplitSummary, prepare, summarise
 
 SHOWN = 5
@@ -44,6 +44,8 @@ def run(arguments: list[str]) -> None:
 def print_prepared(prepared: Prepared) -> None:
     """Amounts by split, then what was left out and what else is not as it should be."""
     console = Console(highlight=False)
+    if prepared.layout is not None:
+        console.print(Text(f"read as {prepared.layout}: {LAYOUTS[prepared.layout]}"), soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("split", "utterances", "hours", "transcribed h", "speakers"):
         table.add_column(column, justify="left" if column == "split" else "right")

@@ -17,7 +17,7 @@ import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import soxr
@@ -31,13 +31,11 @@ except ImportError:
     espeakng_loader = None
 
 # Constants of espeak-ng's speak_lib.h.
-_SYNCHRONOUS, _PHONEME_EVENTS, _DONT_EXIT, _UTF8, _BY_CHARACTER = 2, 0x0001, 0x8000, 1, 1
+_SYNCHRONOUS, _PHONEME_EVENTS, _IPA_NAMES, _DONT_EXIT, _UTF8, _BY_CHARACTER = 2, 0x0001, 0x0002, 0x8000, 1, 1
 _RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
 _END_OF_EVENTS, _WORD, _CLAUSE_END, _PHONEME = 0, 1, 5, 7
 _KEEP_APART = " \u200b"
 """Between words, so that espeak-ng does not run "of the" and the like into one word without a time of its own."""
-_NOT_PHONES = ("", ";")
-"""Glides that espeak-ng puts between vowels; they belong to no word's pronunciation."""
 _lock = threading.Lock()
 
 
@@ -72,7 +70,7 @@ class SpokenWord:
     end: float
     """Seconds; a pause before the next word belongs to neither."""
     phones: tuple[str, ...]
-    """espeak-ng's phone mnemonics without stress marks."""
+    """In the International Phonetic Alphabet, without stress marks."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +99,18 @@ class _Event(ctypes.Structure):
     ]
 
 
+class _Heard(NamedTuple):
+    """An event of espeak-ng: a word, a phone, or the end of a clause."""
+
+    kind: int
+    position: int
+    """Character of the text, from 1."""
+    length: int
+    """Characters, for a word."""
+    sample: int
+    phone: str
+
+
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
@@ -117,11 +127,14 @@ def synthesize(text: str, voice: Voice) -> Speech:
         raise TextError(f"nothing to say in {text!r}")
     identifier = _identifier(voice)
     with _lock:
-        rate, pcm, events = _speak(_KEEP_APART.join(tokens), voice, identifier)
+        rate, pcm, events = _speak(_KEEP_APART.join(tokens), voice, identifier, _PHONEME_EVENTS)
+        # Only espeak-ng's own names tell pauses apart, only IPA names an accent's phones: the same speech twice.
+        _, _, renamed = _speak(_KEEP_APART.join(tokens), voice, identifier, _PHONEME_EVENTS | _IPA_NAMES)
     samples = soxr.resample(pcm.astype(np.float32) / 32768, rate, SAMPLE_RATE, quality="HQ")
     if len(samples) == 0:
         raise TextError(f"espeak-ng says nothing for {text!r} in {voice.language}")
-    words = _words(tokens, events, rate, len(samples) / SAMPLE_RATE)
+    phones = [event.phone.lstrip("ˈˌ") for event in renamed]
+    words = _words(tokens, events, phones, rate, len(samples) / SAMPLE_RATE)
     return Speech(np.clip(samples, -1, 1), words)
 
 
@@ -135,10 +148,10 @@ def variants() -> list[str]:
     return sorted(path.name for path in (_data() / "voices" / "!v").iterdir())
 
 
-def _speak(text: str, voice: Voice, identifier: str) -> tuple[int, np.ndarray, list[tuple[int, int, int, int, str]]]:
-    """Rate, int16 samples, and events (kind, position, length, sample, phone). One call at a time."""
+def _speak(text: str, voice: Voice, identifier: str, options: int) -> tuple[int, np.ndarray, list[_Heard]]:
+    """Samples a second, int16 samples, and what happens in them. One call at a time."""
     pieces: list[bytes] = []
-    events: list[tuple[int, int, int, int, str]] = []
+    events: list[_Heard] = []
 
     def receive(pcm: Any, count: int, heard: Any) -> int:
         if pcm and count > 0:
@@ -146,7 +159,7 @@ def _speak(text: str, voice: Voice, identifier: str) -> tuple[int, np.ndarray, l
         index = 0
         while (event := heard[index]).type != _END_OF_EVENTS:
             phone = event.name.string.decode("utf-8", "ignore") if event.type == _PHONEME else ""
-            events.append((event.type, event.position, event.length, event.sample, phone))
+            events.append(_Heard(event.type, event.position, event.length, event.sample, phone))
             index += 1
         return 0
 
@@ -154,7 +167,7 @@ def _speak(text: str, voice: Voice, identifier: str) -> tuple[int, np.ndarray, l
     library = ctypes.CDLL(espeakng_loader.get_library_path())
     try:
         data = str(_data())
-        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), _PHONEME_EVENTS | _DONT_EXIT)
+        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), options | _DONT_EXIT)
         if rate <= 0:
             raise FirstwordsError(
                 f"espeak-ng cannot start with its data in {data}; where that path is longer than 150 characters, "
@@ -180,7 +193,7 @@ def _speak(text: str, voice: Voice, identifier: str) -> tuple[int, np.ndarray, l
 
 
 def _words(
-    tokens: list[str], events: list[tuple[int, int, int, int, str]], rate: int, duration: float
+    tokens: list[str], events: list[_Heard], names: list[str], rate: int, duration: float
 ) -> tuple[SpokenWord, ...]:
     """Word times from espeak-ng's events: a word lasts from its event to the next word, or to the pause before that."""
     firsts = np.cumsum([0] + [len(token) + len(_KEEP_APART) for token in tokens[:-1]])
@@ -189,7 +202,7 @@ def _words(
     phones: dict[int, list[str]] = {}
     current = -1
     voiced = False
-    for kind, position, length, sample, phone in events:
+    for (kind, position, length, sample, phone), name in zip(events, names, strict=True):
         if kind == _WORD:
             middle = position - 1 + max(length - 1, 0) / 2
             token = int(np.searchsorted(firsts, middle, side="right")) - 1
@@ -204,7 +217,7 @@ def _words(
             if pause and voiced:
                 ends[current] = sample
             voiced = not pause
-            if not pause and (name := phone.lstrip("',%=")) not in _NOT_PHONES:
+            if not pause and name:  # glides between vowels have no name
                 phones[current].append(name)
         elif kind == _CLAUSE_END and voiced:
             ends[current], voiced = sample, False

@@ -12,7 +12,7 @@ from typing import Literal
 
 from firstwords.audio import SAMPLE_RATE, probe
 from firstwords.corpus.importers import ImportOptions, Problem, import_corpus
-from firstwords.corpus.importers.common import lost_utterance
+from firstwords.corpus.importers.common import Layout, lost_utterance
 from firstwords.corpus.manifest import MANIFEST_NAME, manifest_line, read_manifest, write_manifest
 from firstwords.corpus.parallel import map_in_order, track
 from firstwords.corpus.shards import (
@@ -64,6 +64,8 @@ class Prepared:
     """Everything that was not as it should be; those with `lost` cost a recording."""
     notes: list[str] = field(default_factory=list)
     """Sentences for the user about choices that were made."""
+    layout: Layout | None = None
+    """How the source was read."""
 
     @property
     def lost(self) -> int:
@@ -91,7 +93,7 @@ def prepare(
     found = [replace(utterance, language=utterance.language or options.language) for utterance in imported.utterances]
     manifest = out / MANIFEST_NAME
     _refuse_early(found, manifest, options)
-    result = Prepared(manifest, [], imported.problems)
+    result = Prepared(manifest, [], imported.problems, layout=imported.layout)
 
     def finish(utterances: list[Utterance]) -> None:
         splits = assign_splits(utterances, options, result.notes)

@@ -121,6 +121,7 @@ def import_corpus(source: Path, options: ImportOptions | None = None) -> Importe
             found.problems.append(Problem(str(path), f"not used: {why_no_table(path, options)}", lost=False))
     else:
         raise CorpusError(f"no layout {layout!r}; known: {', '.join(LAYOUTS)}")
+    found.layout = layout
     if not found.utterances:
         first = "".join(f"\n  {problem.where}: {problem.what}" for problem in found.problems[:5])
         raise CorpusError(f"{source}: no audio found (read as layout {layout}: {LAYOUTS[layout]}){first}")

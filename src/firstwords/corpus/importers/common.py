@@ -46,6 +46,8 @@ class Imported:
 
     utterances: list[Utterance] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    layout: Layout | None = None
+    """How the source was read."""
 
     def add(self, other: Imported) -> None:
         """Appends what another importer found."""
