@@ -93,9 +93,9 @@ def make_corpus(
 
     Sentence i is read by voice i modulo their number, and by the following ones for further `readings`. No two
     recordings are made alike: rate, pitch, level, silence around the words, noise and, per speaker, the room vary with
-    `seed`. The manifest keeps the times of the words as `words`, [[word, start, end], ...] in seconds, and their phones
-    as `phones`, ["w iː", "k ɔː l"] in the International Phonetic Alphabet. A manifest that is there already keeps its other splits,
-    so several calls with different sentences and voices make up one corpus.
+    `seed`. The manifest keeps the times of the words as `words`, [[word, start, end], ...] in seconds, and their
+    phones as `phones`, ["w iː", "k ɔː l"] in the International Phonetic Alphabet. A manifest that is there already
+    keeps its other splits, so several calls with different sentences and voices make up one corpus.
 
     Args:
         audio_format: 16-bit WAV, or FLAC at half the size.
