@@ -65,7 +65,7 @@ class SpokenWord:
 
     text: str
     """As it stands in the text, with its punctuation. Several words where espeak-ng tells no time for the later ones,
-    which is rare (once in 1,500 sentences: the accent of New York drops the h of "human" and the word's time with it)."""
+    once in 1,500 sentences (the accent of New York drops the h of "human", and with it the word's time)."""
     start: float
     """Seconds."""
     end: float
