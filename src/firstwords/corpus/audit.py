@@ -275,6 +275,7 @@ def _shared(utterances: Sequence[Utterance], key: str) -> dict[str, list[str]]:
     for utterance in utterances:
         if utterance.split is not None and (value := getattr(utterance, key)) is not None:
             values.setdefault(utterance.split, {})[value] = None
-    pairs: Iterator[tuple[str, str]] = itertools.combinations(values, 2)
+    names = sorted(values, key=lambda name: ({"train": 0, "dev": 1, "test": 2}.get(name, 3), name))
+    pairs: Iterator[tuple[str, str]] = itertools.combinations(names, 2)
     shared = {f"{a} and {b}": [value for value in values[a] if value in values[b]] for a, b in pairs}
     return {pair: both for pair, both in shared.items() if both}

@@ -42,6 +42,8 @@ class PrepareOptions:
     """Share of the audio (0 to 1) that becomes split "dev", among utterances that have no split."""
     test: float = 0.0
     """Share of the audio (0 to 1) that becomes split "test", among utterances that have no split."""
+    resplit: bool = False
+    """Forget the splits that the source has."""
     split_by: Literal["auto", "speaker", "utterance"] = "auto"
     """What must not be torn apart by splits; auto keeps speakers whole where there are enough of them."""
     language: str | None = None
@@ -90,7 +92,14 @@ def prepare(
     if out.exists() and not out.is_dir():
         raise CorpusError(f"{out}: is a file; name a folder for the corpus")
     imported = import_corpus(source, imports)
-    found = [replace(utterance, language=utterance.language or options.language) for utterance in imported.utterances]
+    found = [
+        replace(
+            utterance,
+            language=utterance.language or options.language,
+            split=None if options.resplit else utterance.split,
+        )
+        for utterance in imported.utterances
+    ]
     manifest = out / MANIFEST_NAME
     _refuse_early(found, manifest, options)
     result = Prepared(manifest, [], imported.problems, layout=imported.layout)

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,10 @@ def findings(audit: Audit) -> list[Finding]:
     def note(items: Sequence[Any], what: str, mend: str, show: Iterable[str] | None = None) -> None:
         if items:
             count, examples = len(items), list(items if show is None else show)
-            found.append(Finding(what.format(n=f"{count:,}", s="s" * (count != 1)), mend, tuple(examples[:SHOWN])))
+            one = count == 1
+            words = {"s": "" if one else "s", "v": "s" if one else "", "are": "is" if one else "are"}
+            sentence = what.format(n=f"{count:,}", have="has" if one else "have", **words)
+            found.append(Finding(sentence, mend, tuple(examples[:SHOWN])))
 
     total = max(len(audit.lengths), 1)
     lost = [problem for problem in audit.problems if problem.lost]
@@ -59,52 +63,66 @@ def findings(audit: Audit) -> list[Finding]:
     )
     note(
         audit.claims,
-        "{n} utterance{s} are not as the manifest says; training skips those that hold less.",
+        "{n} utterance{s} {are} not as the manifest says; training skips what holds less.",
         "Make the manifest anew: firstwords prepare.",
         _places(audit.claims),
     )
     note(
         audit.too_short,
-        "{n} recording{s} have not even one frame (400 samples at 16 kHz).",
+        "{n} recording{s} {have} not even one frame (400 samples at 16 kHz).",
         "Leave them out; `prepare` does.",
     )
-    note(audit.silent, "{n} recording{s} are silent throughout.", "Leave them out; check the microphone or the export.")
+    note(
+        audit.silent, "{n} recording{s} {are} silent throughout.", "Leave them out; check the microphone or the export."
+    )
     note(
         audit.crowded,
-        "{n} transcript{s} have more labels than their audio has frames, so CTC cannot spell them.",
+        "{n} transcript{s} {have} more labels than there are frames, so CTC cannot spell them.",
         "Look whether text and audio belong together; fine-tuning leaves these out.",
         [f"{id} ({needed} frames needed, {frames} there)" for id, needed, frames in audit.crowded],
     )
     note(
         audit.clipped,
-        "{n} recording{s} are clipped (more than 1 in 10,000 samples in cut peaks).",
+        "{n} recording{s} {are} clipped (more than 1 in 10,000 samples in cut peaks).",
         "Record at a lower level; what is there can be used, but distorted speech is harder to learn.",
     )
     note(
         audit.duplicates,
-        "{n} sound{s} occur more than once, sample by sample.",
+        "{n} sound{s} occur{v} more than once, sample by sample.",
         "Keep one of each; copies in two splits make scores look better than they are.",
         [" = ".join(ids[:3]) + (" ..." if len(ids) > 3 else "") for ids in audit.duplicates],
     )
-    for pair, speakers in audit.shared_speakers.items():
-        what = f"{len(speakers):,} speaker{'s are' if len(speakers) > 1 else ' is'} in both {pair}."
-        mend = "Scores then say little about new voices; split by speaker (prepare --dev 0.05 --test 0.05)."
-        found.append(Finding(what, mend, tuple(speakers[:SHOWN])))
-    for pair, sentences in audit.shared_sentences.items():
-        what = f"{len(sentences):,} sentence{'s are' if len(sentences) > 1 else ' is'} in both {pair}."
-        mend = "A recogniser may know them by heart; keep each sentence in one split, or say so beside the score."
-        found.append(Finding(what, mend, tuple(f'"{sentence}"' for sentence in sentences[:SHOWN])))
+    speakers = _union(audit.shared_speakers)
+    voices = set().union(*(amounts.speakers for amounts in audit.splits.values()))
+    note(
+        speakers,
+        "{n} speaker{s} {are} in more than one split (" + _pairs(audit.shared_speakers) + ").",
+        "Scores then say little about new voices; "
+        + (
+            "split again: firstwords prepare --resplit --dev 0.1 --test 0.1."
+            if len(voices) > 2
+            else "record others to test on."
+        ),
+    )
+    note(
+        sentences := _union(audit.shared_sentences),
+        "{n} sentence{s} {are} in more than one split (" + _pairs(audit.shared_sentences) + ").",
+        "A recogniser may know them by heart; keep each sentence in one split, or say so beside the score.",
+        [f'"{sentence}"' for sentence in sentences],
+    )
     if len(audit.short) > 0.1 * total:
         what = f"{len(audit.short) / total:.0%} of the recordings are shorter than {SHORT_SECONDS:g} s."
-        mend = "Pre-training learns from context; cut long recordings less, or lower the recipe's shortest crop."
+        mend = "Pre-training learns from context: cut recordings less finely, or leave these out of it."
         found.append(Finding(what, mend, tuple(audit.short[:SHOWN])))
     note(
         audit.long,
-        f"{{n}} recording{{s}} are longer than {LONG_SECONDS:g} s.",
+        f"{{n}} recording{{s}} {{are}} longer than {LONG_SECONDS:g} s.",
         "Pre-training takes crops of them; for fine-tuning cut them at pauses, with their text.",
     )
     if len(audit.mostly_silent) > 0.05 * total:
-        note(audit.mostly_silent, "{n} recording{s} are silent for more than half of their time.", "Trim long pauses.")
+        note(
+            audit.mostly_silent, "{n} recording{s} {are} silent for more than half of their time.", "Trim long pauses."
+        )
     narrow = [rate for rate in audit.recorded_rates if rate < 16_000]
     if narrow:
         count = sum(audit.recorded_rates[rate] for rate in narrow)
@@ -113,13 +131,13 @@ def findings(audit: Audit) -> list[Finding]:
         found.append(Finding(what, mend, ()))
     note(
         list(audit.rare_characters),
-        f"{{n}} character{{s}} occur less than {RARE_CHARACTER} times and will hardly be learned.",
+        f"{{n}} character{{s}} occur{{v}} less than {RARE_CHARACTER} times and will hardly be learned.",
         "Normalise the transcripts (digits, accents, punctuation), or check for typing errors.",
         [f"{_visible(c)} ({audit.characters[c]} x, first in {id})" for c, id in audit.rare_characters.items()],
     )
     note(
         kept,
-        "{n} thing{s} in the source are not as they should be.",
+        "{n} thing{s} in the source {are} not as expected.",
         "Nothing is lost, but look at them.",
         _places(kept),
     )
@@ -197,7 +215,7 @@ def plot_audit(audit: Audit, path: Path) -> None:
         title=f"{audit.seconds / 3600:.2f} h in {len(audit.lengths):,} recordings",
     )
     right.plot(audit.lengths, audit.levels_db, ".", markersize=3, alpha=0.5, color="tab:blue")
-    right.set(xlabel="length (s)", ylabel="level (dB below full scale)", title="level over length")
+    right.set(xlabel="length (s)", ylabel="level (dB, full scale is 0)", title="level over length")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     try:
@@ -226,7 +244,9 @@ def _print_lengths(audit: Audit, console: Console) -> None:
     most = max(count for _, _, count in bins)
     for low, high, count in bins:
         name = f"over {LENGTH_EDGES[-2]:g}" if math.isinf(high) else f"{low:g} - {high:g}"
-        console.print(Text(f"  {name:>11}  {count:>7,}  {'#' * math.ceil(BAR * count / most)}"), soft_wrap=True)
+        console.print(
+            Text(f"  {name:>11}  {count:>7,}  {'#' * math.ceil(BAR * count / most)}".rstrip()), soft_wrap=True
+        )
 
 
 def _print_sound(audit: Audit, console: Console) -> None:
@@ -247,8 +267,18 @@ def _print_sound(audit: Audit, console: Console) -> None:
 def _print_characters(audit: Audit, console: Console) -> None:
     total = sum(audit.characters.values())
     console.print(Text(f"{len(audit.characters)} characters in {total:,} of transcripts, by count", style="bold"))
-    items = [f"{_visible(character)} {count:,}" for character, count in audit.characters.most_common()]
-    console.print(Text("  " + "  ".join(items[:100]) + ("  ..." if len(items) > 100 else "")))
+    items = [f"{_visible(character)}\u00a0{count:,}" for character, count in audit.characters.most_common()]
+    listed = "  ".join(items[:100]) + ("  ..." if len(items) > 100 else "")
+    filled = textwrap.fill(listed, console.width, initial_indent="  ", subsequent_indent="  ")  # breaks between items
+    console.print(Text(filled.replace("\u00a0", " ")), soft_wrap=True)
+
+
+def _union(pairs: dict[str, list[str]]) -> list[str]:
+    return list(dict.fromkeys(value for values in pairs.values() for value in values))
+
+
+def _pairs(pairs: dict[str, list[str]]) -> str:
+    return ", ".join(f"{len(values):,} in {pair}" for pair, values in pairs.items())
 
 
 def _places(problems: Iterable[Problem]) -> list[str]:
