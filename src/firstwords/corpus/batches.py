@@ -1,0 +1,119 @@
+"""Which utterances make an update: length buckets filled to seconds of audio, shuffled by seed and epoch.
+
+An epoch's plan follows from (seed, epoch) alone, so a run goes on at any update without reading what came before. The
+plan does not know how many processes or micro-batches will share the work: what an update holds, and how each of its
+utterances is cropped, stays the same however it is split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from firstwords.errors import CorpusError
+
+TIE_SAMPLES = 4_000
+"""Lengths that differ by less than this (0.25 s) count as alike when an epoch is sorted, so that neighbours change."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bucket:
+    """Utterances of similar length that are handled alike."""
+
+    members: np.ndarray
+    """(n,) indices into the corpus."""
+    samples: int
+    """Length to which all are cropped (pre-training) or padded (fine-tuning)."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in the data a run stands: before update `index` of `epoch`."""
+
+    epoch: int = 0
+    index: int = 0
+
+
+class UpdatePlan:
+    """Cuts a corpus into updates.
+
+    Args:
+        lengths: samples of each utterance, already limited to the longest crop.
+        update_samples: audio of one update, all processes and micro-batches together.
+        bucket_samples: audio of one bucket; utterances of a bucket share a length. At most an update.
+        crop: True crops a bucket to its shortest member (pre-training), False pads it to its longest.
+        seed: of the shuffling.
+
+    Raises:
+        CorpusError: no utterances.
+    """
+
+    def __init__(self, lengths: np.ndarray, update_samples: int, bucket_samples: int, crop: bool, seed: int) -> None:
+        if len(lengths) == 0:
+            raise CorpusError("no utterances to train on")
+        self.lengths = lengths
+        self.update_samples = update_samples
+        self.bucket_samples = min(bucket_samples, update_samples)
+        self.crop = crop
+        self.seed = seed
+
+    def epoch(self, number: int) -> list[list[Bucket]]:
+        """The updates of one epoch, each a list of buckets; every utterance is in exactly one of them."""
+        random = np.random.default_rng([self.seed, number])
+        order = np.lexsort((random.random(len(self.lengths)), -(self.lengths // TIE_SAMPLES)))
+        buckets = []
+        first = 0
+        while first < len(order):
+            longest = int(self.lengths[order[first : first + 1 + self.bucket_samples // TIE_SAMPLES]].max())
+            last = first + max(1, self.bucket_samples // longest)
+            members = order[first:last]
+            limit = self.lengths[members].min() if self.crop else self.lengths[members].max()
+            buckets.append(Bucket(members, int(limit)))
+            first = last
+        shuffled = [buckets[number] for number in random.permutation(len(buckets))]
+        return self._fill(shuffled)
+
+    def _fill(self, buckets: list[Bucket]) -> list[list[Bucket]]:
+        """Consecutive buckets as updates of nearly equal audio, none of them empty."""
+        audio = np.cumsum([len(bucket.members) * bucket.samples for bucket in buckets])
+        count = min(max(1, round(audio[-1] / self.update_samples)), len(buckets))
+        cuts = np.searchsorted(audio, audio[-1] * np.arange(1, count) / count)
+        updates = [part.tolist() for part in np.split(np.arange(len(buckets)), cuts) if len(part)]
+        return [[buckets[number] for number in part] for part in updates]
+
+    def updates_from(self, position: Position) -> Iterator[tuple[list[Bucket], Position]]:
+        """Updates without end, each with the position after it; starts anywhere at the cost of planning one epoch."""
+        epoch, index = position.epoch, position.index
+        while True:
+            updates = self.epoch(epoch)
+            for number in range(index, len(updates)):
+                after = Position(epoch, number + 1) if number + 1 < len(updates) else Position(epoch + 1, 0)
+                yield updates[number], after
+            epoch, index = epoch + 1, 0
+
+
+def share(buckets: list[Bucket], micro_samples: int, rank: int = 0, ranks: int = 1) -> list[Bucket]:
+    """The micro-batches of one process: buckets cut to at most `micro_samples` of audio each, dealt out by size.
+
+    Buckets are cut further where there are fewer pieces than processes.
+
+    Raises:
+        CorpusError: fewer utterances in the update than processes.
+    """
+    pieces = []
+    for bucket in buckets:
+        parts = -(-len(bucket.members) // max(1, micro_samples // bucket.samples))
+        pieces += [Bucket(members, bucket.samples) for members in np.array_split(bucket.members, parts)]
+    while len(pieces) < ranks or len(pieces) % ranks:
+        pieces.sort(key=lambda piece: len(piece.members) * piece.samples, reverse=True)
+        largest = next((piece for piece in pieces if len(piece.members) > 1), None)
+        if largest is None:
+            break
+        pieces.remove(largest)
+        pieces += [Bucket(members, largest.samples) for members in np.array_split(largest.members, 2)]
+    if len(pieces) < ranks:
+        raise CorpusError(f"an update holds {len(pieces)} utterances, too few for {ranks} processes; raise batch_seconds")
+    pieces.sort(key=lambda piece: len(piece.members) * piece.samples, reverse=True)
+    return pieces[rank::ranks]

@@ -1,0 +1,86 @@
+"""Settings that every objective shares: how long, how much at a time, how fast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from firstwords.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Learning rate over the updates."""
+
+    kind: Literal["linear", "tri-stage"] = "linear"
+    """"linear": warm-up, then linear decay to 0 (pre-training); "tri-stage": warm-up, hold, exponential decay."""
+    peak: float = 5e-4
+    """Highest learning rate. Default: BASE."""
+    warmup: float = 0.08
+    """Share of the updates in which the rate rises: 32 k of 400 k. Default: BASE."""
+    hold: float = 0.4
+    """tri-stage: share of the updates at the peak. Default: wav2vec 2.0 section 4.3."""
+    first_scale: float = 0.01
+    """tri-stage: rate at update 0, as a share of the peak. Default: fairseq."""
+    last_scale: float = 0.05
+    """tri-stage: rate at the end, as a share of the peak. Default: fairseq."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW, weight decay on every parameter."""
+
+    betas: tuple[float, ...] = (0.9, 0.98)
+    """Averaging of gradients and of their squares. Default: fairseq wav2vec2 configurations."""
+    epsilon: float = 1e-6
+    """Added to the denominator: 1e-6 in pre-training, 1e-8 in fine-tuning. Default: fairseq."""
+    weight_decay: float = 0.01
+    """Decoupled, on biases, norms and codebooks too: 0.01 in pre-training, 0 in fine-tuning. Default: fairseq."""
+    clip_norm: float = 0.0
+    """Largest gradient norm; 0 leaves gradients as they are. Default: fairseq."""
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One run of the training loop."""
+
+    batch_seconds: float = 5760.0
+    """Audio of one update, over all processes and micro-batches (1.6 h). Default: BASE."""
+    bucket_seconds: float = 87.5
+    """Audio of utterances that share a length; pre-training crops them to the shortest. Default: BASE (1.4 M samples)."""
+    micro_batch_seconds: float = 87.5
+    """Most audio in one forward pass of one process; lower it to fit memory, it changes no gradient."""
+    schedule: ScheduleConfig = ScheduleConfig()
+    """Learning rate."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """AdamW."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """"auto" takes bfloat16 where the hardware multiplies it fast (recent GPUs, CPUs with AMX)."""
+    device: str = "auto"
+    """"auto" (a GPU if there is one), "cpu", "cuda"."""
+    workers: int = 2
+    """Threads that read and decode recordings ahead of the model."""
+    log_every: int = 50
+    """Updates between two lines of the log."""
+    validate_every: int = 1000
+    """Updates between two validations."""
+    save_every: int = 500
+    """Updates between two checkpoints."""
+
+
+SPLITTING = ("micro_batch_seconds", "device", "workers", "log_every", "validate_every", "save_every")
+"""Fields of TrainingConfig that a continued run may change: they share out the work and change no result."""
+
+
+def check_training(config: TrainingConfig, steps: int) -> None:
+    """Raises ConfigError for settings that no run can have."""
+    for name in ("batch_seconds", "bucket_seconds", "micro_batch_seconds"):
+        if getattr(config, name) <= 0:
+            raise ConfigError(f"training: {name} must be above 0 seconds, found {getattr(config, name)}")
+    for name in ("log_every", "validate_every", "save_every", "workers"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"training: {name} must be at least 1, found {getattr(config, name)}")
+    if steps < 1:
+        raise ConfigError(f"steps must be at least 1, found {steps}")
+    if len(config.optimizer.betas) != 2:
+        raise ConfigError(f"training: optimizer: betas takes two numbers, found {config.optimizer.betas}")

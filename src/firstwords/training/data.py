@@ -1,0 +1,132 @@
+"""What both tasks ask of a corpus: its utterances, their lengths, and a list of what could not be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from firstwords.audio import SAMPLE_RATE, probe
+from firstwords.corpus.manifest import read_manifest
+from firstwords.corpus.utterance import Utterance
+from firstwords.errors import AudioError, CorpusError
+from firstwords.nn.lengths import normalize_waveform
+
+
+class Skipped:
+    """Utterances left out, each counted and named once with the reason; also written to a file as it grows."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        self.reasons: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def add(self, utterance: str, reason: str) -> None:
+        """Notes one utterance."""
+        with self._lock:
+            if utterance in self.reasons:
+                return
+            self.reasons[utterance] = reason
+            if self.path is not None and self.path.parent.is_dir():
+                with open(self.path, "a", encoding="utf-8") as lines:
+                    lines.write(f"{utterance}\t{reason}\n")
+
+    def summary(self, what: str) -> str | None:
+        """"12 of ... left out: reason (utterance), ..." or None where nothing was."""
+        if not self.reasons:
+            return None
+        shown = "\n".join(f"  {reason}" for reason in list(self.reasons.values())[:5])
+        more = f"\n  and {len(self.reasons) - 5} more" if len(self.reasons) > 5 else ""
+        kept = f" (all of them in {self.path})" if self.path else ""
+        return f"{what}: {len(self.reasons)} left out{kept}\n{shown}{more}"
+
+
+def read_corpora(corpora: Sequence[Path]) -> list[Utterance]:
+    """The utterances of several corpora; ids are made different where two corpora share some."""
+    utterances: list[Utterance] = []
+    seen: set[str] = set()
+    for corpus in corpora:
+        for utterance in read_manifest(corpus):
+            if utterance.id in seen:
+                utterance = dataclasses.replace(utterance, id=f"{Path(corpus).resolve().stem}/{utterance.id}")
+            seen.add(utterance.id)
+            utterances.append(utterance)
+    if not utterances:
+        raise CorpusError(f"{', '.join(map(str, corpora))}: no utterances in the manifest")
+    return utterances
+
+
+def with_durations(utterances: Iterable[Utterance], skipped: Skipped) -> list[Utterance]:
+    """Fills in durations that the manifest lacks from the files' headers; unreadable files are left out."""
+
+    def measure(utterance: Utterance) -> Utterance | None:
+        if utterance.duration is not None:
+            return utterance
+        try:
+            return dataclasses.replace(utterance, duration=probe(utterance.source()).duration - utterance.start)
+        except AudioError as error:
+            skipped.add(utterance.id, str(error))
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        return [utterance for utterance in pool.map(measure, utterances) if utterance is not None]
+
+
+def sample_lengths(utterances: Sequence[Utterance]) -> np.ndarray:
+    """(n,) samples of each utterance, from its duration."""
+    return np.array([round((utterance.duration or 0) * SAMPLE_RATE) for utterance in utterances], dtype=np.int64)
+
+
+def choose_splits(
+    utterances: Sequence[Utterance], train: Sequence[str], valid: Sequence[str], held_out: float
+) -> tuple[list[Utterance], list[Utterance]]:
+    """Training and validation utterances.
+
+    Args:
+        utterances: of all splits.
+        train, valid: names of splits. Where no utterance has a split, all train.
+        held_out: share of the training utterances to validate on where no utterance is in `valid`; chosen by a hash of
+            the id, so that it stays the same when a corpus grows.
+
+    Raises:
+        CorpusError: no utterance is in the training splits.
+    """
+    named = {utterance.split for utterance in utterances if utterance.split is not None}
+    training = [u for u in utterances if u.split in train or (u.split is None and not named & set(train))]
+    if not training:
+        raise CorpusError(f"no utterance in split {', '.join(train)}; the corpus has: {', '.join(sorted(named)) or 'none'}")
+    validation = [u for u in utterances if u.split in valid]
+    if not validation and held_out > 0:
+        ranked = sorted(training, key=lambda u: hashlib.sha256(u.id.encode()).hexdigest())
+        validation = ranked[: max(1, round(held_out * len(training)))] if len(training) > 1 else []
+        chosen = {u.id for u in validation}
+        training = [u for u in training if u.id not in chosen]
+    return training, validation
+
+
+def fingerprint(utterances: Sequence[Utterance]) -> dict[str, Any]:
+    """What a continued run must find again: how many utterances, how long, and a hash of their ids and lengths."""
+    digest = hashlib.sha256()
+    for utterance in utterances:
+        digest.update(f"{utterance.id}\t{utterance.duration}\n".encode())
+    hours = sum(utterance.duration or 0 for utterance in utterances) / 3600
+    return {"utterances": len(utterances), "hours": round(hours, 3), "hash": digest.hexdigest()[:16]}
+
+
+def read_waveform(utterance: Utterance, normalize: bool) -> torch.Tensor:
+    """Samples (samples,), with zero mean and unit variance if asked. Raises AudioError."""
+    samples = torch.from_numpy(utterance.read())
+    return normalize_waveform(samples[None])[0] if normalize else samples
+
+
+def pad(waveforms: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Waveforms side by side (B, samples), zeros after each, and their lengths (B,)."""
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    return torch.nn.utils.rnn.pad_sequence(list(waveforms), batch_first=True), lengths

@@ -1,0 +1,81 @@
+"""Is a pre-training run learning? Two illnesses that users meet, recognised early and said in words."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+AT_CHANCE = 0.985
+"""Share of the chance-level loss above which nothing has been learnt."""
+FIRST_LOOK = 40
+"""Updates before anything is said about chance level."""
+
+Verdict = Literal["healthy", "at chance", "stuck", "collapsed"]
+
+
+@dataclass
+class Health:
+    """Watches the curves of a pre-training run.
+
+    Args:
+        patience: updates after which a loss still at chance level counts as stuck; healthy runs of a recipe leave it
+            well before.
+        codebooks: G, the lowest possible code perplexity, summed over codebooks; 0 where targets are continuous.
+    """
+
+    patience: int
+    codebooks: int
+    verdict: Verdict = "healthy"
+    _recent: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=3))
+
+    def look(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float) -> str | None:
+        """Takes one interval's averages; returns a sentence when the verdict changes.
+
+        Args:
+            update: updates so far.
+            bits: contrastive loss in bits.
+            chance: its value for guessing, log2(K + 1).
+            accuracy: share of frames whose target was found.
+            perplexity: code perplexity, summed over codebooks.
+        """
+        before = self.verdict
+        self._recent.append((bits, accuracy, perplexity))
+        self.verdict = self._judge(update, bits, chance, accuracy, perplexity)
+        if self.verdict == before:
+            return None
+        return self._say(update, bits, chance, accuracy, perplexity, before)
+
+    def _judge(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float) -> Verdict:
+        few_codes = bool(self.codebooks) and perplexity < 1.5 * self.codebooks
+        if update >= FIRST_LOOK // 2 and few_codes and (accuracy > 0.9 or bits < 0.1 * chance):
+            return "collapsed"
+        if not self.codebooks and update >= FIRST_LOOK and accuracy > 0.99:
+            return "collapsed"
+        if update >= FIRST_LOOK and all(loss > AT_CHANCE * chance for loss, _, _ in self._recent):
+            return "stuck" if update >= self.patience else "at chance"
+        return "healthy"
+
+    def _say(
+        self, update: int, bits: float, chance: float, accuracy: float, perplexity: float, before: Verdict
+    ) -> str:
+        if self.verdict == "collapsed":
+            return (
+                f"COLLAPSED after {update} updates: accuracy {accuracy:.2f} with {perplexity:.1f} codes in use "
+                f"(the fewest possible: {self.codebooks}); the loss of {bits:.2f} bits means nothing any more. "
+                "Mend: more audio per update (training.batch_seconds), a lower rate (training.schedule.peak) or a longer "
+                "warm-up; look for constant, silent or repeated recordings (firstwords audit). Start again in a new folder."
+            )
+        if self.verdict == "stuck":
+            return (
+                f"STUCK at chance level after {update} updates: {bits:.2f} of {chance:.2f} bits; nothing is being learnt. "
+                "Mend: check that the learning rate is not near 0 and not far too high (training.schedule.peak), give more "
+                "audio per update (training.batch_seconds), and listen to the data (firstwords audit)."
+            )
+        if self.verdict == "at chance":
+            return (
+                f"at chance level after {update} updates: {bits:.2f} of {chance:.2f} bits. Runs of this recipe may need up "
+                f"to {self.patience} updates to leave it; if this one has not by then, raise training.schedule.peak or "
+                "training.batch_seconds, and look at the data (firstwords audit)."
+            )
+        return f"healthy again after {update} updates (was: {before}): {bits:.2f} bits, chance is {chance:.2f}."

@@ -1,0 +1,143 @@
+"""A run's folder: what was asked (config.yaml), what happened (log.jsonl, status.json), and its checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from firstwords import __version__
+from firstwords.checkpoints.own import Checkpoint, read_checkpoint, write_checkpoint
+from firstwords.errors import CheckpointError, ConfigError
+from firstwords.training.config import SPLITTING
+
+CONFIG = "config.yaml"
+LOG = "log.jsonl"
+STATUS = "status.json"
+LAST = "last.safetensors"
+BEST = "best.safetensors"
+
+
+class Run:
+    """The folder of one run, new or gone on with.
+
+    Args:
+        folder: made where it does not exist.
+        kind: "pretrain" or "finetune".
+        config: the resolved configuration, as plain containers.
+        data: what the run trains on, in a few words and numbers (JSON); a run goes on with the same data only.
+        write: does this process write? Others only read.
+
+    Raises:
+        CheckpointError: the folder holds another run, naming what differs, or files that are no run.
+    """
+
+    def __init__(self, folder: Path, kind: str, config: dict[str, Any], data: dict[str, Any], write: bool = True) -> None:
+        self.folder = folder
+        self.write = write
+        self.status: dict[str, Any] = {}
+        asked = {"kind": kind, "firstwords": __version__, "config": config, "data": data}
+        if (folder / CONFIG).is_file():
+            self._same(asked)
+        elif folder.exists() and any(folder.iterdir()):
+            raise CheckpointError(f"{folder}: not empty and no run of Firstwords; choose another --out")
+        if not write:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            text = yaml.safe_dump(asked | {"command": shlex.join(sys.argv)}, sort_keys=False, allow_unicode=True)
+            (folder / CONFIG).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from error
+        if (folder / STATUS).is_file():
+            with contextlib.suppress(json.JSONDecodeError):
+                self.status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+
+    def _same(self, asked: dict[str, Any]) -> None:
+        try:
+            found = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise ConfigError(f"{self.folder / CONFIG}: cannot be read ({error})") from error
+        differing = [
+            f"{key}: {old!r} there, {new!r} asked"
+            for key, old, new in _differences(found, {name: asked[name] for name in ("kind", "config", "data")})
+            if key.rsplit(".", 1)[-1] not in SPLITTING
+        ]
+        if differing:
+            shown = "; ".join(differing[:4]) + (f"; and {len(differing) - 4} more" if len(differing) > 4 else "")
+            raise CheckpointError(
+                f"{self.folder}: holds another run ({shown}); choose another --out, or ask for the same to go on"
+            )
+
+    def last(self) -> Checkpoint | None:
+        """The checkpoint to go on from, with optimiser state; None in a new run."""
+        path = self.folder / LAST
+        return read_checkpoint(path, optimizer=True) if path.is_file() else None
+
+    def save_last(self, checkpoint: Checkpoint) -> None:
+        """Replaces the checkpoint to go on from."""
+        if self.write:
+            write_checkpoint(self.folder / LAST, checkpoint)
+
+    def save_best(self, checkpoint: Checkpoint) -> None:
+        """Replaces the best checkpoint."""
+        if self.write:
+            write_checkpoint(self.folder / BEST, checkpoint)
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Appends a line to log.jsonl; numbers keep five significant digits."""
+        if self.write:
+            rounded = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in record.items()}
+            with open(self.folder / LOG, "a", encoding="utf-8") as lines:
+                lines.write(json.dumps(rounded, ensure_ascii=False) + "\n")
+
+    def forget_after(self, update: int) -> None:
+        """Drops log lines beyond `update`: a run that was killed writes them again."""
+        path = self.folder / LOG
+        if not self.write or not path.is_file():
+            return
+        kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _update_of(line) <= update]
+        temporary = path.with_name(LOG + ".part")
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def mark(self, **changes: Any) -> None:
+        """Changes status.json (state, update, health, ...)."""
+        self.status |= changes
+        if self.write:
+            temporary = self.folder / (STATUS + ".part")
+            temporary.write_text(json.dumps(self.status, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            os.replace(temporary, self.folder / STATUS)
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; a last line that was cut off is left out."""
+    records = []
+    for line in (folder / LOG).read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            records.append(json.loads(line))
+    return records
+
+
+def _update_of(line: str) -> float:
+    try:
+        return float(json.loads(line).get("update", 0))
+    except json.JSONDecodeError:
+        return float("inf")
+
+
+def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:
+    """(key, old, new) wherever two nested mappings differ, over the keys of the new one."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [
+            difference
+            for key in new
+            for difference in _differences(old.get(key), new[key], f"{path}.{key}" if path else key)
+        ]
+    return [] if old == new else [(path, old, new)]
