@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,7 +114,9 @@ def to_mono(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE, name
 
 def _open(source: Path | bytes) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else str(source))
+        if isinstance(source, bytes):
+            return soundfile.SoundFile(io.BytesIO(source))
+        return soundfile.SoundFile(str(source) if os.name == "nt" else os.fsencode(source))  # names need not be Unicode
     except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise AudioError(f"{_name(source)}: not a readable recording ({_reason(error, source)})") from error
 
