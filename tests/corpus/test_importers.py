@@ -11,6 +11,7 @@ import soundfile
 from conftest import tone, write_tone
 
 from firstwords.corpus.importers import ImportOptions, detect, import_corpus
+from firstwords.corpus.importers.common import split_named
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import CorpusError
 
@@ -218,6 +219,27 @@ def test_fairseq_lists(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="--audio-root"):
         import_corpus(lists / "valid.tsv")
     assert set(by_id(lists / "valid.tsv", audio_root=tmp_path / "audio")) == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        ("train-clean-100", "train"),
+        ("Training", "train"),
+        ("dev_other", "dev"),
+        ("validation", "dev"),
+        ("valid", "dev"),
+        ("val2", "dev"),
+        ("test", "test"),
+        ("evaluation", "test"),
+        ("validated", None),
+        ("testimonies", None),
+        ("trains", None),
+        ("my-train", None),
+    ],
+)
+def test_names_that_stand_for_splits(name: str, split: str | None) -> None:
+    assert split_named(name) == split
 
 
 def test_layout_can_be_said(tmp_path: Path) -> None:

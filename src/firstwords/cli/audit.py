@@ -10,7 +10,7 @@ from rich.console import Console
 
 from firstwords.cli.options import parse
 from firstwords.corpus.audit import audit
-from firstwords.corpus.importers import ImportOptions, import_corpus
+from firstwords.corpus.importers import LAYOUTS, ImportOptions, import_corpus
 from firstwords.report.audit import plot_audit, print_audit, write_json
 
 
@@ -40,8 +40,12 @@ def run(arguments: list[str]) -> None:
     found = import_corpus(given.source, given.reading)
     chosen = [item for item in found.utterances if given.split in (None, item.split)]
     result = audit(chosen, found.problems, given.workers)
+    if found.layout is not None:
+        print(f"read as {found.layout}: {LAYOUTS[found.layout]}\n")
     print_audit(result, Console(highlight=False))
     if given.json is not None:
         write_json(result, given.json)
+        print(f"wrote {given.json}")
     if given.plot is not None:
         plot_audit(result, given.plot)
+        print(f"wrote {given.plot}")

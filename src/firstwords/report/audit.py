@@ -256,9 +256,8 @@ def _print_sound(audit: Audit, console: Console) -> None:
     if audit.recorded_rates != audit.sample_rates:
         lines["recorded at"] = _shares(audit.recorded_rates, "{:,} Hz")
     low, middle, high = (_percentile(audit.levels_db, share) for share in (0.05, 0.5, 0.95))
-    lines["level"] = f"median {middle:.0f} dB below full scale, 90 % between {low:.0f} and {high:.0f} dB".replace(
-        "-", ""
-    )
+    span = f"nine in ten between {-high:.0f} and {-low:.0f} dB"
+    lines["level"] = f"median {-middle:.0f} dB below full scale, {span}"
     lines["silence"] = f"{audit.silent_seconds / max(audit.seconds, 1e-9):.0%} of the time, pauses included"
     for name, value in lines.items():
         console.print(Text(f"  {name:<13} {value}"), soft_wrap=True)

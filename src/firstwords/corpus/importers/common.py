@@ -92,7 +92,7 @@ def walk(root: Path) -> Iterator[Path]:
 
 def split_named(name: str) -> str | None:
     """The split that a file or folder name stands for ("train-clean-100", "validated" is none), or None."""
-    match = re.match(r"(train|dev|valid|validation|val|test|eval)(?![a-z])", name.lower())
+    match = re.match(r"(train|dev|valid|val|test|eval)(?:ing|elopment|ation|uation|idation)?(?![a-z])", name.lower())
     if not match:
         return None
     return {"train": "train", "test": "test", "eval": "test"}.get(match[1], "dev")
