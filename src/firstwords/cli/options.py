@@ -26,3 +26,13 @@ def parse(
         default=default,
         config=(*plain, tyro.conf.HelptextFromCommentsOff, tyro.conf.PositionalMetavarFromFieldName),
     )
+
+
+def option(arguments: list[str], name: str, default: str) -> str:
+    """The value of `--name VALUE` or `--name=VALUE`, before the rest is parsed: a recipe decides the other defaults."""
+    for number, word in enumerate(arguments):
+        if word == f"--{name}" and number + 1 < len(arguments):
+            return arguments[number + 1]
+        if word.startswith(f"--{name}="):
+            return word.split("=", 1)[1]
+    return default

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firstwords.nn.lengths import length_mask
-from firstwords.nn.strided_convolution import StridedConvolution
+from firstwords.nn.strided_convolution import StridedConvolution, product_dtype
 
 
 @dataclass(frozen=True)
@@ -74,26 +74,38 @@ class FeatureEncoder(nn.Module):
         x = waveforms[:, :, None]
         for number, layer in enumerate(self.layers):
             lengths = (lengths - self.config.kernels[number]) // self.config.strides[number] + 1
-            x = layer(x)
-            if self.config.norm == "layer":
-                x = self.norms[number](x)
-            elif number == 0:
-                x = self._group_norm(x, lengths)
+            if self.config.norm == "group" and number == 0:
+                x = self._normed_first_layer(waveforms, lengths)
+            else:
+                x = layer(x)
+                if self.config.norm == "layer":
+                    x = self.norms[number](x)
             x = F.gelu(x)
         return x
 
-    def _group_norm(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """One group per channel: statistics over time, (B, T, C), over the utterance's own frames."""
+    def _normed_first_layer(self, waveforms: Tensor, frames: Tensor) -> Tensor:
+        """First convolution and group norm (one group a channel, statistics over time) as one product.
+
+        A channel's mean and variance over time follow from the mean and covariance of the windows that the kernel
+        sees, so the norm folds into weights of each utterance's own and no pass over (B, T, C) is needed. Windows are
+        centred first, so that a constant offset of the waveform cancels before it can cost digits.
+        """
+        layer: Any = self.layers[0]
         norm: Any = self.norms[0]
-        if self.config.group_statistics == "padded" or bool((lengths == x.shape[1]).all()):
-            return F.group_norm(x.transpose(1, 2), x.shape[2], norm.weight, norm.bias, norm.eps).transpose(1, 2)
-        valid = length_mask(lengths, x.shape[1])[:, :, None]
-        count = lengths[:, None, None]
-        wide = x.float()
-        mean = (wide * valid).sum(1, keepdim=True) / count
-        variance = ((wide - mean) * valid).square().sum(1, keepdim=True) / count
-        scale = norm.weight * torch.rsqrt(variance + norm.eps)
-        return (wide * scale + (norm.bias - mean * scale)).to(x.dtype)
+        with torch.autocast(waveforms.device.type, enabled=False):
+            windows = waveforms.float().unfold(1, self.config.kernels[0], self.config.strides[0])
+            if self.config.group_statistics == "padded":
+                frames = torch.full_like(frames, windows.shape[1])
+            count = frames[:, None, None]
+            valid = length_mask(frames, windows.shape[1])[:, :, None]
+            centred = windows - (windows * valid).sum(1, keepdim=True) / count
+            inside = centred * valid
+            covariance = torch.bmm(inside.transpose(1, 2), inside) / count
+            taps = layer.weight[:, 0].float()
+            variance = ((taps @ covariance) * taps).sum(-1)
+            folded = taps * (norm.weight * torch.rsqrt(variance + norm.eps))[:, :, None]
+        dtype = product_dtype(waveforms)
+        return torch.baddbmm(norm.bias.to(dtype), centred.to(dtype), folded.transpose(1, 2).to(dtype))
 
 
 class _ScaledGradient(torch.autograd.Function):

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -33,11 +32,14 @@ class StridedConvolution(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] == 1:  # the waveform itself: one channel leaves nothing to multiply
-            return F.conv1d(x.transpose(1, 2), self.weight, self.bias, self.stride).transpose(1, 2)
-        dtype = torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+        dtype = product_dtype(x)
         result = _Products.apply(x.to(dtype).contiguous(), self.weight.to(dtype), self.stride)
         return result if self.bias is None else result + self.bias.to(dtype)
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """What a matrix product of `x` is computed in, with autocast or without."""
+    return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
 
 
 class _Products(torch.autograd.Function):
@@ -66,9 +68,11 @@ class _Products(torch.autograd.Function):
             weight_gradient[:, :, first:last] = block.view(last - first, -1, len(weight)).permute(2, 1, 0)
         if not ctx.needs_input_grad[0]:
             return None, weight_gradient, None
-        x_gradient = torch.zeros_like(x)
+        x_gradient = torch.empty_like(x) if kernel >= ctx.stride else torch.zeros_like(x)
+        x_gradient[:, frames * ctx.stride :] = 0  # the first whole block writes what lies before
         for first, last, view in _blocks(x_gradient, kernel, ctx.stride, frames):
-            view.baddbmm_(gradient, _taps(weight, first, last).t().expand(batch, -1, -1))
+            writes = first == 0 and last == ctx.stride
+            view.baddbmm_(gradient, _taps(weight, first, last).t().expand(batch, -1, -1), beta=0 if writes else 1)
         return x_gradient, weight_gradient, None
 
 

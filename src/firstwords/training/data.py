@@ -21,31 +21,41 @@ from firstwords.nn.lengths import normalize_waveform
 
 
 class Skipped:
-    """Utterances left out, each counted and named once with the reason; also written to a file as it grows."""
+    """Utterances left out, each counted and named once with the reason, and written to a file once there is one."""
 
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
+    def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
+        self._path: Path | None = None
         self._lock = threading.Lock()
+
+    def write_to(self, path: Path) -> None:
+        """Writes what is known to a tab-separated file, and whatever comes later as it comes."""
+        with self._lock:
+            self._path = path
+            path.unlink(missing_ok=True)
+            for utterance, reason in self.reasons.items():
+                self._append(utterance, reason)
 
     def add(self, utterance: str, reason: str) -> None:
         """Notes one utterance."""
         with self._lock:
-            if utterance in self.reasons:
-                return
-            self.reasons[utterance] = reason
-            if self.path is not None and self.path.parent.is_dir():
-                with open(self.path, "a", encoding="utf-8") as lines:
-                    lines.write(f"{utterance}\t{reason}\n")
+            if utterance not in self.reasons:
+                self.reasons[utterance] = reason
+                self._append(utterance, reason)
 
-    def summary(self, what: str) -> str | None:
-        """"12 of ... left out: reason (utterance), ..." or None where nothing was."""
-        if not self.reasons:
-            return None
+    def _append(self, utterance: str, reason: str) -> None:
+        if self._path is not None:
+            with open(self._path, "a", encoding="utf-8") as lines:
+                lines.write(f"{utterance}\t{reason}\n")
+
+    def __len__(self) -> int:
+        return len(self.reasons)
+
+    def __str__(self) -> str:
         shown = "\n".join(f"  {reason}" for reason in list(self.reasons.values())[:5])
         more = f"\n  and {len(self.reasons) - 5} more" if len(self.reasons) > 5 else ""
-        kept = f" (all of them in {self.path})" if self.path else ""
-        return f"{what}: {len(self.reasons)} left out{kept}\n{shown}{more}"
+        kept = f", all named in {self._path}" if self._path else ""
+        return f"{len(self.reasons)} utterances left out{kept}:\n{shown}{more}"
 
 
 def read_corpora(corpora: Sequence[Path]) -> list[Utterance]:

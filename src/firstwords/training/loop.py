@@ -116,9 +116,10 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             torch.manual_seed(_mix(seed, update, processes.rank))
-            local = task.count(batches)
-            counts = processes.sum(torch.cat([local, torch.tensor([float(stop.signal or 0)], dtype=local.dtype)]))
-            if float(counts[0]) > 0:
+            local = torch.tensor([float(stop.signal or 0), float(not batches)], dtype=torch.double)
+            everyone = processes.sum(torch.cat([task.count(batches), local]))
+            counts, (signals, empty) = everyone[:-2], everyone[-2:].tolist()
+            if float(counts[0]) > 0 and not empty:  # else all of a process's recordings were unreadable
                 with autocast():
                     whole = task.survey(batches, update, counts)
                 for number, batch in enumerate(batches):
@@ -143,8 +144,8 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
                     meter.add({"updates_skipped": torch.ones((), dtype=torch.double)})
                 optimizer.zero_grad(set_to_none=True)
             progress.update, progress.position = update + 1, after
-            progress.audio_seconds += float(counts[-2])
-            stopped = float(counts[-1]) > 0
+            progress.audio_seconds += float(counts[-1])
+            stopped = signals > 0
             done = progress.update == steps
 
             if progress.update % training.log_every == 0 or done:

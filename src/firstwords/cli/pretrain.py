@@ -1,0 +1,39 @@
+"""firstwords pretrain CORPUS --recipe NAME --out RUN"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from firstwords.cli.options import option, parse
+from firstwords.recipes import load_recipe
+from firstwords.training.commands import pretrain
+from firstwords.training.pretrain import PretrainConfig
+
+
+@dataclass
+class Arguments:
+    """Listen: learn speech representations from audio alone.
+
+    Every field of the recipe can be set here too. The same command goes on with a run that was stopped or killed.
+    Several processes: torchrun --nproc-per-node N -m firstwords pretrain ...
+    """
+
+    corpus: tyro.conf.Positional[tuple[Path, ...]]
+    """Corpus folders or manifests."""
+    out: Path
+    """Folder of the run."""
+    config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
+    recipe: str = "wav2vec2-base"
+    """A recipe that comes with Firstwords (wav2vec2-tiny, -small, -base, -large, -large-vox) or a YAML file."""
+
+
+def run(arguments: list[str]) -> int:
+    recipe = option(arguments, "recipe", "wav2vec2-base")
+    config = load_recipe(recipe, "pretrain", PretrainConfig)
+    default = Arguments(corpus=tyro.MISSING, out=tyro.MISSING, config=config, recipe=recipe)
+    chosen = parse(Arguments, arguments, "pretrain", default)
+    return pretrain(chosen.corpus, chosen.out, chosen.config)

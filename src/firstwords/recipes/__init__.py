@@ -1,0 +1,43 @@
+"""The papers' experiments, and some for small machines, as YAML files with sources."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.resources import files
+from pathlib import Path
+from typing import TypeVar
+
+from firstwords.config import from_dict, read_yaml
+from firstwords.errors import ConfigError
+
+Config = TypeVar("Config")
+
+
+def recipe_names(kind: str) -> list[str]:
+    """Names of the recipes that come with the package, for "pretrain" or "finetune"."""
+    folder = Path(str(files(__package__)))
+    return sorted(path.stem for path in folder.glob("*.yaml") if read_yaml(path).get("kind") == kind)
+
+
+def load_recipe(name: str, kind: str, config: type[Config]) -> Config:
+    """The configuration that a recipe describes; what it leaves out keeps its default.
+
+    Args:
+        name: of a recipe that comes with the package, or a YAML file of one's own.
+        kind: "pretrain" or "finetune".
+        config: the dataclass to fill.
+
+    Raises:
+        ConfigError: no such recipe, one of another kind, or an unknown key (naming the nearest real one).
+    """
+    own = Path(name)
+    path = own if own.suffix in (".yaml", ".yml") else Path(str(files(__package__))) / f"{name}.yaml"
+    if not path.is_file():
+        near = difflib.get_close_matches(name, recipe_names(kind), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(recipe_names(kind))}; or a .yaml file"
+        raise ConfigError(f"no recipe {name!r}; {hint}")
+    values = read_yaml(path)
+    found = values.pop("kind", kind)
+    if found != kind:
+        raise ConfigError(f"recipe {name}: made for {found}, not for {kind}; there are: {', '.join(recipe_names(kind))}")
+    return from_dict(config, values, f"recipe {name}")

@@ -1,0 +1,78 @@
+"""`firstwords pretrain` and `finetune` as functions: from corpora and a configuration to a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from firstwords.config import to_dict
+from firstwords.errors import CheckpointError
+from firstwords.training.config import check_training
+from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
+from firstwords.training.loop import Task, train
+from firstwords.training.pretrain import PretrainConfig, Pretraining
+from firstwords.training.processes import Processes
+from firstwords.training.run import Run
+
+
+def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
+    """Pre-trains on audio alone, or goes on with the run in `out`.
+
+    Returns:
+        0 when all updates are done, 128 + n when signal n stopped it (the same call goes on).
+
+    Raises:
+        FirstwordsError: whatever keeps the run from starting or going on.
+    """
+    check_training(config.training, config.steps)
+    processes = Processes(config.training.device)
+    skipped = Skipped()
+    utterances = with_durations(read_corpora(corpora), skipped)
+    data = config.data
+    training, validation = choose_splits(utterances, data.train, data.valid, data.held_out)
+    task = Pretraining(config, training, validation, processes, skipped)
+    facts = fingerprint(task.training)
+    run = Run(out, "pretrain", to_dict(config), facts, processes.main)
+    return _train(task, config, run, facts, len(task.validation), skipped, processes)
+
+
+def _train(
+    task: Task[Any],
+    config: Any,
+    run: Run,
+    facts: dict[str, Any],
+    validating: int,
+    skipped: Skipped,
+    processes: Processes,
+) -> int:
+    """Says what will be trained on what, trains, and says how it ended."""
+    console = Console(highlight=False, soft_wrap=True, quiet=not processes.main)
+    if run.status.get("state") == "finished":
+        console.print(f"{run.folder}: finished already after {run.status.get('update')} updates")
+        return 0
+    if processes.main:
+        skipped.write_to(run.folder / "skipped.tsv")
+    if skipped:
+        console.print(str(skipped))
+    parameters = sum(value.numel() for value in task.model.parameters())
+    console.print(
+        f"{run.folder}: {parameters:,} parameters, {facts['utterances']} utterances ({facts['hours']:.2f} h) to learn from, "
+        f"{validating} to validate on; {processes.count} process{'es' * (processes.count > 1)} on {processes.device}"
+    )
+    before = len(skipped)
+    try:
+        outcome = train(task, config.training, config.steps, config.seed, run, processes)
+    except CheckpointError:
+        run.mark(state="failed")
+        raise
+    finally:
+        if len(skipped) > before:
+            console.print(str(skipped))
+        processes.close()
+    if outcome.stopped_by is not None:
+        return 128 + outcome.stopped_by
+    console.print(f"finished: {run.folder} ({outcome.progress.audio_seconds / 3600:.2f} h of audio heard)")
+    return 0
