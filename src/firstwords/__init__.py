@@ -1,7 +1,7 @@
 """Firstwords: one maintained home for the wav2vec family.
 
-    recognizer = firstwords.Recognizer.load("runs/words")
-    encoder = firstwords.load_encoder("runs/listen")
+recognizer = firstwords.Recognizer.load("runs/words")
+encoder = firstwords.load_encoder("runs/listen")
 """
 
 from __future__ import annotations

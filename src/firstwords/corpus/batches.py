@@ -114,6 +114,8 @@ def share(buckets: list[Bucket], micro_samples: int, rank: int = 0, ranks: int =
         pieces.remove(largest)
         pieces += [Bucket(members, largest.samples) for members in np.array_split(largest.members, 2)]
     if len(pieces) < ranks:
-        raise CorpusError(f"an update holds {len(pieces)} utterances, too few for {ranks} processes; raise batch_seconds")
+        raise CorpusError(
+            f"an update holds {len(pieces)} utterances, too few for {ranks} processes; raise batch_seconds"
+        )
     pieces.sort(key=lambda piece: len(piece.members) * piece.samples, reverse=True)
     return pieces[rank::ranks]

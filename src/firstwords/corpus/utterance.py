@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +54,8 @@ class Utterance:
             return self.audio
         try:
             with open(self.audio, "rb", buffering=0) as shard:
-                content = os.pread(shard.fileno(), self.size, self.offset)
+                shard.seek(self.offset)
+                content = shard.read(self.size)
         except OSError as error:
             raise AudioError(f"{self.audio}: shard cannot be read ({error.strerror})") from error
         if len(content) < self.size:

@@ -25,9 +25,9 @@ class ContrastConfig:
     """Distractors and scored frames."""
 
     temperature: float = 0.1
-    """Divides cosine similarities. Default: wav2vec 2.0 section 4.2."""
+    """Divides cosine similarities. Source: wav2vec 2.0 section 4.2."""
     distractors: int = 100
-    """K, drawn from the same utterance. Default: wav2vec 2.0 section 4.2."""
+    """K, drawn from the same utterance. Source: wav2vec 2.0 section 4.2."""
     candidates: Literal["masked", "all"] = "masked"
     """Frames that targets and distractors come from: masked ones, or every frame (ablation: 8.07 against 7.97)."""
     batch_distractors: int = 0
@@ -137,8 +137,10 @@ def _lay_out(pools: list[np.ndarray], scored: list[np.ndarray], choices: list[np
     padded = np.zeros((groups, rows, choices[0].shape[1]), dtype=np.int64)
     for number, choice in enumerate(choices):
         padded[number, : len(choice)] = choice
-    slots = [[np.arange(len(part)) + number * width for number, part in enumerate(parts)]
-             for parts, width in ((pools, most), (scored, rows))]
+    slots = [
+        [np.arange(len(part)) + number * width for number, part in enumerate(parts)]
+        for parts, width in ((pools, most), (scored, rows))
+    ]
     arrays = [np.concatenate(parts) for parts in (pools, slots[0], scored, slots[1])]
     return ContrastIndices(*map(torch.from_numpy, arrays), torch.from_numpy(padded), (groups, most, rows))
 

@@ -30,7 +30,7 @@ class EncoderConfig:
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     """Context network."""
     input_dropout: float = 0.1
-    """On the projected latents that enter the Transformer. Default: BASE pre-training."""
+    """On the projected latents that enter the Transformer. Source: BASE pre-training."""
     normalize_waveform: bool = False
     """Zero mean, unit variance per utterance: off for BASE, on for layer-norm models (LV-60k, XLSR)."""
 
@@ -46,7 +46,7 @@ class Wav2Vec2Config:
     final_dim: int = 256
     """Width f in which context and targets are compared: 256 BASE, 768 LARGE."""
     feature_dropout: float = 0.1
-    """On the latents that the quantiser sees. Default: BASE."""
+    """On the latents that the quantiser sees. Source: BASE."""
     quantize_targets: bool = True
     """Quantised targets; continuous ones are an ablation of the paper (8.58 against 7.97 WER)."""
     quantize_inputs: bool = False
@@ -56,7 +56,7 @@ class Wav2Vec2Config:
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     """Distractors and which frames are scored."""
     diversity_weight: float = 0.1
-    """Weight alpha of the diversity loss. Default: wav2vec 2.0 section 4.2."""
+    """Weight alpha of the diversity loss. Source: wav2vec 2.0 section 4.2."""
     feature_penalty: float = 10.0
     """Weight of the mean squared latent: 10 for BASE and LARGE LS-960, 0 for LV-60k (fairseq loss_weights)."""
 
@@ -93,9 +93,7 @@ class Wav2Vec2Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.feature_encoder = (
-            LogMel() if config.frontend == "log_mel" else FeatureEncoder(config.feature_encoder)
-        )
+        self.feature_encoder = LogMel() if config.frontend == "log_mel" else FeatureEncoder(config.feature_encoder)
         latent_dim, self.dim = self.feature_encoder.output_dim, config.transformer.dim
         self.latent_norm = nn.LayerNorm(latent_dim)
         self.projection = nn.Linear(latent_dim, self.dim)

@@ -18,11 +18,11 @@ class FeatureEncoderConfig:
     """Strided convolutions over the waveform."""
 
     channels: tuple[int, ...] = (512, 512, 512, 512, 512, 512, 512)
-    """Output channels of each layer. Default: wav2vec 2.0 section 4.2."""
+    """Output channels of each layer. Source: wav2vec 2.0 section 4.2."""
     kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
-    """Taps of each layer. Default: wav2vec 2.0 section 4.2."""
+    """Taps of each layer. Source: wav2vec 2.0 section 4.2."""
     strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
-    """Stride of each layer; their product is the hop in samples (320). Default: wav2vec 2.0 section 4.2."""
+    """Stride of each layer; their product is the hop in samples (320). Source: wav2vec 2.0 section 4.2."""
     norm: Literal["group", "layer"] = "group"
     """"group": group norm in the first layer only (BASE); "layer": layer norm in every layer (LV-60k, XLSR)."""
     bias: bool = False
@@ -30,7 +30,7 @@ class FeatureEncoderConfig:
     group_statistics: Literal["valid", "padded"] = "valid"
     """Frames that the group norm averages: the utterance's own, or, as released models were trained, the padding too."""
     gradient_scale: float = 0.1
-    """Factor on the gradient that reaches the encoder; 0 freezes it. Default: BASE."""
+    """Factor on the gradient that reaches the encoder; 0 freezes it. Source: BASE."""
 
 
 class FeatureEncoder(nn.Module):

@@ -15,21 +15,21 @@ class SpanMaskConfig:
     probability: float = 0.65
     """Span starts per frame times span length (the paper's p = 0.065 times 10); overlaps leave about 49 % masked."""
     length: int = 10
-    """Frames of a span. Default: wav2vec 2.0 section 4.2."""
+    """Frames of a span. Source: wav2vec 2.0 section 4.2."""
     distribution: Literal["static", "uniform", "normal", "poisson"] = "static"
-    """Span lengths: all alike, U{other..2*length}, N(length, other) or Poisson(length). Default: published models."""
+    """Span lengths: all alike, U{other..2*length}, N(length, other) or Poisson(length). Source: published models."""
     other: float = 0.0
     """Second parameter of the distribution."""
     overlap: bool = True
     """May spans overlap? Off is an ablation of the paper (9.15 against 7.97 WER)."""
     min_space: int = 1
-    """Frames left between spans that may not overlap. Default: fairseq."""
+    """Frames left between spans that may not overlap. Source: fairseq."""
     min_spans: int = 2
-    """Spans in every utterance, however short. Default: fairseq (time); 0 for channels."""
+    """Spans in every utterance, however short. Source: fairseq (time); 0 for channels."""
     equalize: bool = False
     """Unmask single frames until all utterances of a batch have as many masked frames, as the released code does."""
     dropout: float = 0.0
-    """Share of masked frames that is unmasked again, at random. Default: released models."""
+    """Share of masked frames that is unmasked again, at random. Source: released models."""
 
 
 @dataclass(frozen=True)

@@ -17,21 +17,21 @@ class QuantizerConfig:
     """Codebooks and the temperature of their choice."""
 
     groups: int = 2
-    """Codebooks G. Default: wav2vec 2.0 section 4.2."""
+    """Codebooks G. Source: wav2vec 2.0 section 4.2."""
     entries: int = 320
-    """Entries V of each codebook. Default: wav2vec 2.0 section 4.2."""
+    """Entries V of each codebook. Source: wav2vec 2.0 section 4.2."""
     dim: int = 0
-    """Width of a quantised vector, all groups together; 0 takes the model's final_dim. Default: released models."""
+    """Width of a quantised vector, all groups together; 0 takes the model's final_dim. Source: released models."""
     depth: int = 1
-    """Layers of the projection that scores entries. Default: released models."""
+    """Layers of the projection that scores entries. Source: released models."""
     factor: int = 3
-    """Width of the inner projections, times the input width, where depth > 1. Default: fairseq."""
+    """Width of the inner projections, times the input width, where depth > 1. Source: fairseq."""
     temperature_start: float = 2.0
-    """Gumbel-softmax temperature at update 0. Default: wav2vec 2.0 section 4.2."""
+    """Gumbel-softmax temperature at update 0. Source: wav2vec 2.0 section 4.2."""
     temperature_end: float = 0.5
     """Lowest temperature: 0.5 BASE, 0.1 LARGE."""
     temperature_decay: float = 0.999995
-    """Factor on the temperature at each update. Default: wav2vec 2.0 section 4.2."""
+    """Factor on the temperature at each update. Source: wav2vec 2.0 section 4.2."""
     gumbel_noise: bool = True
     """Draw codes with Gumbel noise while training; the paper's ablation turns it off (8.73 against 7.97 WER)."""
 

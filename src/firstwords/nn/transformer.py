@@ -19,27 +19,27 @@ class TransformerConfig:
     """Transformer over latents."""
 
     layers: int = 12
-    """Blocks. Default: BASE."""
+    """Blocks. Source: BASE."""
     dim: int = 768
-    """Width D of the context representations. Default: BASE."""
+    """Width D of the context representations. Source: BASE."""
     feed_forward_dim: int = 3072
-    """Width inside the feed-forward part. Default: BASE."""
+    """Width inside the feed-forward part. Source: BASE."""
     heads: int = 12
     """Attention heads: 12 in the released BASE model (the paper prints 8)."""
     norm_first: bool = False
     """Pre-norm with a final layer norm (LV-60k, XLSR) instead of post-norm (BASE, LARGE LS-960)."""
     position_kernel: int = 128
-    """Frames that the position convolution sees. Default: wav2vec 2.0 section 4.2."""
+    """Frames that the position convolution sees. Source: wav2vec 2.0 section 4.2."""
     position_groups: int = 16
-    """Groups of the position convolution. Default: wav2vec 2.0 section 4.2."""
+    """Groups of the position convolution. Source: wav2vec 2.0 section 4.2."""
     dropout: float = 0.1
-    """After the position embedding, attention and feed-forward. Default: BASE pre-training."""
+    """After the position embedding, attention and feed-forward. Source: BASE pre-training."""
     attention_dropout: float = 0.1
-    """On attention probabilities (slow on a CPU). Default: BASE pre-training."""
+    """On attention probabilities (slow on a CPU). Source: BASE pre-training."""
     activation_dropout: float = 0.0
-    """Inside the feed-forward part. Default: BASE pre-training."""
+    """Inside the feed-forward part. Source: BASE pre-training."""
     layerdrop: float = 0.05
-    """Probability that an update leaves a block out. Default: BASE pre-training."""
+    """Probability that an update leaves a block out. Source: BASE pre-training."""
 
 
 class PositionConvolution(nn.Module):

@@ -39,5 +39,7 @@ def load_recipe(name: str, kind: str, config: type[Config]) -> Config:
     values = read_yaml(path)
     found = values.pop("kind", kind)
     if found != kind:
-        raise ConfigError(f"recipe {name}: made for {found}, not for {kind}; there are: {', '.join(recipe_names(kind))}")
+        raise ConfigError(
+            f"recipe {name}: made for {found}, not for {kind}; there are: {', '.join(recipe_names(kind))}"
+        )
     return from_dict(config, values, f"recipe {name}")

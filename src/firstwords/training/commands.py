@@ -8,10 +8,17 @@ from typing import Any
 
 from rich.console import Console
 
+from torch import Tensor
+
+from firstwords.checkpoints.models import load_encoder_weights
 from firstwords.config import to_dict
 from firstwords.errors import CheckpointError
+from firstwords.models.wav2vec2 import EncoderConfig
+from firstwords.recipes import load_recipe, recipe_names
+from firstwords.text.alphabet import transcript_of
 from firstwords.training.config import check_training
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
+from firstwords.training.finetune import FinetuneConfig, Finetuning
 from firstwords.training.loop import Task, train
 from firstwords.training.pretrain import PretrainConfig, Pretraining
 from firstwords.training.processes import Processes
@@ -37,6 +44,46 @@ def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
     facts = fingerprint(task.training)
     run = Run(out, "pretrain", to_dict(config), facts, processes.main)
     return _train(task, config, run, facts, len(task.validation), skipped, processes)
+
+
+def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneConfig) -> int:
+    """Fine-tunes a pre-trained model on transcribed audio, or goes on with the run in `out`.
+
+    Args:
+        corpora: corpus folders or manifests.
+        source: a run (folder or checkpoint), or the name of a pre-training recipe: its architecture, random weights.
+        out: folder of the run.
+        config: what a recipe describes.
+
+    Returns:
+        0 when all updates are done, 128 + n when signal n stopped it (the same call goes on).
+
+    Raises:
+        FirstwordsError: whatever keeps the run from starting or going on.
+    """
+    check_training(config.training, config.steps)
+    processes = Processes(config.training.device)
+    encoder, weights = _starting_point(source, config)
+    skipped = Skipped()
+    utterances = with_durations(read_corpora(corpora), skipped)
+    data = config.data
+    transcribed = [u for u in utterances if transcript_of(u, config.text.units)] or utterances
+    training, validation = choose_splits(transcribed, data.train, data.valid, data.held_out)
+    task = Finetuning(config, encoder, weights, training, validation, processes, skipped, source)
+    facts = fingerprint(task.training)
+    run = Run(out, "finetune", to_dict(config), facts | {"source": source}, processes.main)
+    if processes.main:
+        task.alphabet.save(out / "alphabet.json")
+    return _train(task, config, run, facts, len(task.validation), skipped, processes)
+
+
+def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig, dict[str, Tensor] | None]:
+    """The encoder's configuration, and its weights unless they shall be random."""
+    if not Path(source).exists() and source in recipe_names("pretrain"):
+        return load_recipe(source, "pretrain", PretrainConfig).model.encoder, None
+    encoder, _ = load_encoder_weights(Path(source))
+    weights = dict(encoder.state_dict()) if config.weights == "pretrained" else None
+    return encoder.config, weights
 
 
 def _train(

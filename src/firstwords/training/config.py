@@ -15,15 +15,15 @@ class ScheduleConfig:
     kind: Literal["linear", "tri-stage"] = "linear"
     """"linear": warm-up, then linear decay to 0 (pre-training); "tri-stage": warm-up, hold, exponential decay."""
     peak: float = 5e-4
-    """Highest learning rate. Default: BASE."""
+    """Highest learning rate. Source: BASE."""
     warmup: float = 0.08
-    """Share of the updates in which the rate rises: 32 k of 400 k. Default: BASE."""
+    """Share of the updates in which the rate rises: 32 k of 400 k. Source: BASE."""
     hold: float = 0.4
-    """tri-stage: share of the updates at the peak. Default: wav2vec 2.0 section 4.3."""
+    """tri-stage: share of the updates at the peak. Source: wav2vec 2.0 section 4.3."""
     first_scale: float = 0.01
-    """tri-stage: rate at update 0, as a share of the peak. Default: fairseq."""
+    """tri-stage: rate at update 0, as a share of the peak. Source: fairseq."""
     last_scale: float = 0.05
-    """tri-stage: rate at the end, as a share of the peak. Default: fairseq."""
+    """tri-stage: rate at the end, as a share of the peak. Source: fairseq."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class OptimizerConfig:
     """AdamW, weight decay on every parameter."""
 
     betas: tuple[float, ...] = (0.9, 0.98)
-    """Averaging of gradients and of their squares. Default: fairseq wav2vec2 configurations."""
+    """Averaging of gradients and of their squares. Source: fairseq wav2vec2 configurations."""
     epsilon: float = 1e-6
-    """Added to the denominator: 1e-6 in pre-training, 1e-8 in fine-tuning. Default: fairseq."""
+    """Added to the denominator: 1e-6 in pre-training, 1e-8 in fine-tuning. Source: fairseq."""
     weight_decay: float = 0.01
-    """Decoupled, on biases, norms and codebooks too: 0.01 in pre-training, 0 in fine-tuning. Default: fairseq."""
+    """Decoupled, on biases, norms and codebooks too: 0.01 in pre-training, 0 in fine-tuning. Source: fairseq."""
     clip_norm: float = 0.0
-    """Largest gradient norm; 0 leaves gradients as they are. Default: fairseq."""
+    """Largest gradient norm; 0 leaves gradients as they are. Source: fairseq."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class TrainingConfig:
     """One run of the training loop."""
 
     batch_seconds: float = 5760.0
-    """Audio of one update, over all processes and micro-batches (1.6 h). Default: BASE."""
+    """Audio of one update, over all processes and micro-batches (1.6 h). Source: BASE."""
     bucket_seconds: float = 87.5
-    """Audio of utterances that share a length; pre-training crops them to the shortest. Default: BASE (1.4 M samples)."""
+    """Audio of utterances that share a length; pre-training crops them to the shortest. Source: BASE (1.4 M samples)."""
     micro_batch_seconds: float = 87.5
     """Most audio in one forward pass of one process; lower it to fit memory, it changes no gradient."""
     schedule: ScheduleConfig = ScheduleConfig()

@@ -60,6 +60,8 @@ class Skipped:
 
 def read_corpora(corpora: Sequence[Path]) -> list[Utterance]:
     """The utterances of several corpora; ids are made different where two corpora share some."""
+    if not corpora:
+        raise CorpusError("no corpus given: name corpus folders or manifests")
     utterances: list[Utterance] = []
     seen: set[str] = set()
     for corpus in corpora:
@@ -111,7 +113,9 @@ def choose_splits(
     named = {utterance.split for utterance in utterances if utterance.split is not None}
     training = [u for u in utterances if u.split in train or (u.split is None and not named & set(train))]
     if not training:
-        raise CorpusError(f"no utterance in split {', '.join(train)}; the corpus has: {', '.join(sorted(named)) or 'none'}")
+        raise CorpusError(
+            f"no utterance in split {', '.join(train)}; the corpus has: {', '.join(sorted(named)) or 'none'}"
+        )
     validation = [u for u in utterances if u.split in valid]
     if not validation and held_out > 0:
         ranked = sorted(training, key=lambda u: hashlib.sha256(u.id.encode()).hexdigest())

@@ -56,9 +56,7 @@ class Health:
             return "stuck" if update >= self.patience else "at chance"
         return "healthy"
 
-    def _say(
-        self, update: int, bits: float, chance: float, accuracy: float, perplexity: float, before: Verdict
-    ) -> str:
+    def _say(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float, before: Verdict) -> str:
         if self.verdict == "collapsed":
             return (
                 f"COLLAPSED after {update} updates: accuracy {accuracy:.2f} with {perplexity:.1f} codes in use "

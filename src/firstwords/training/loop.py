@@ -63,6 +63,9 @@ class Task(Protocol[Batch]):
     def validate(self, update: int) -> dict[str, float]:
         """Figures on the validation split, computed by the main process; empty where there is none."""
 
+    def examples(self) -> list[str]:
+        """A few lines that let a person judge the last validation."""
+
     def judge(self, update: int, figures: dict[str, float]) -> tuple[str, str | None]:
         """Verdict on the run's health, and a sentence when it changes."""
 
@@ -98,7 +101,12 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
     model = task.model.to(processes.device).train()
     settings = training.optimizer
     optimizer = torch.optim.AdamW(
-        model.parameters(), 0.0, (settings.betas[0], settings.betas[1]), settings.epsilon, settings.weight_decay, fused=True
+        model.parameters(),
+        0.0,
+        (settings.betas[0], settings.betas[1]),
+        settings.epsilon,
+        settings.weight_decay,
+        fused=True,
     )
     progress = _resume(run, model, optimizer, console)
     module: Any = model
@@ -127,7 +135,9 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
                     with nullcontext() if last or processes.count == 1 else module.no_sync():
                         with autocast():
                             loss, sums = task.loss(module, batch, update, counts, whole)
-                        (loss * processes.count).backward()  # DistributedDataParallel averages; counts have divided already
+                        (
+                            loss * processes.count
+                        ).backward()  # DistributedDataParallel averages; counts have divided already
                     meter.add(sums)
                 norm = nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or math.inf)
                 if bool(torch.isfinite(norm)):
@@ -166,7 +176,8 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
                 run.mark(state="stopped", update=progress.update)
                 number = stop.signal or signal.SIGTERM
                 console.print(
-                    f"stopped after update {progress.update} of {steps}; the same command goes on from there", style="bold"
+                    f"stopped after update {progress.update} of {steps}; the same command goes on from there",
+                    style="bold",
                 )
                 return Outcome(progress, int(number))
     run.mark(state="finished", update=progress.update)
@@ -193,6 +204,8 @@ def _validate(
         if figures:
             run.log({"update": progress.update, **{f"valid_{name}": value for name, value in figures.items()}})
             console.print(f"{progress.update:>7}/{steps}  [bold]validation[/bold]  {task.line(figures)}")
+            for example in task.examples():
+                console.print(example, style="dim", markup=False)
             score = figures[task.best_is_low]
             if score <= progress.best:
                 progress.best = score

@@ -43,7 +43,7 @@ class PretrainDataConfig:
     """Which audio is listened to."""
 
     min_seconds: float = 2.0
-    """Shorter utterances are left out: 32 k samples. Default: wav2vec 2.0 section 4.2."""
+    """Shorter utterances are left out: 32 k samples. Source: wav2vec 2.0 section 4.2."""
     crop_seconds: float = 15.625
     """Longer utterances are cropped at random: 250 k samples BASE, 20 s (320 k) LARGE."""
     train: tuple[str, ...] = ("train",)
@@ -67,9 +67,9 @@ class PretrainConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """How much at a time, how fast."""
     steps: int = 400_000
-    """Updates. Default: BASE."""
+    """Updates. Source: BASE."""
     seed: int = 1
-    """Of weights, order, crops, masks, distractors and noise. Default: fairseq."""
+    """Of weights, order, crops, masks, distractors and noise. Source: fairseq."""
     chance_patience: int = 20_000
     """Updates after which a loss still at chance level means that the run is stuck."""
 
@@ -158,9 +158,7 @@ class Pretraining:
     def _load(self, bucket: Bucket, update: int) -> PretrainBatch | None:
         return self.make_batch([self.training[i] for i in bucket.members], bucket.samples, (self.settings.seed, update))
 
-    def make_batch(
-        self, utterances: Sequence[Utterance], samples: int, seeds: tuple[int, ...]
-    ) -> PretrainBatch | None:
+    def make_batch(self, utterances: Sequence[Utterance], samples: int, seeds: tuple[int, ...]) -> PretrainBatch | None:
         """Reads, crops to `samples` and masks utterances; what cannot be read is noted and left out.
 
         Every choice is drawn from (seeds, the utterance's id), never from its neighbours.
@@ -336,9 +334,7 @@ class Pretraining:
 
     def line(self, figures: dict[str, float]) -> str:
         """One readable line."""
-        text = (
-            f"loss {figures['bits']:.3f} of {figures['chance_bits']:.2f} bits  accuracy {figures['accuracy']:.3f}  "
-        )
+        text = f"loss {figures['bits']:.3f} of {figures['chance_bits']:.2f} bits  accuracy {figures['accuracy']:.3f}  "
         if "codes_perplexity" in figures:
             text += f"codes {figures['codes_perplexity']:.0f}/{figures['probabilities_perplexity']:.0f}  "
         if "learning_rate" in figures:
@@ -348,6 +344,10 @@ class Pretraining:
                 f"{figures['audio_per_second']:.0f} s/s  waiting {figures['data_wait']:.0%}"
             )
         return text.rstrip()
+
+    def examples(self) -> list[str]:
+        """Codes say nothing to a reader."""
+        return []
 
     def judge(self, update: int, figures: dict[str, float]) -> tuple[str, str | None]:
         """The run's health."""
@@ -367,4 +367,3 @@ class Pretraining:
     def config(self) -> dict[str, Any]:
         """The model's configuration."""
         return to_dict(self.settings.model)
-

@@ -38,7 +38,9 @@ class Run:
         CheckpointError: the folder holds another run, naming what differs, or files that are no run.
     """
 
-    def __init__(self, folder: Path, kind: str, config: dict[str, Any], data: dict[str, Any], write: bool = True) -> None:
+    def __init__(
+        self, folder: Path, kind: str, config: dict[str, Any], data: dict[str, Any], write: bool = True
+    ) -> None:
         self.folder = folder
         self.write = write
         self.status: dict[str, Any] = {}
@@ -93,7 +95,9 @@ class Run:
     def log(self, record: dict[str, Any]) -> None:
         """Appends a line to log.jsonl; numbers keep five significant digits."""
         if self.write:
-            rounded = {key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in record.items()}
+            rounded = {
+                key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in record.items()
+            }
             with open(self.folder / LOG, "a", encoding="utf-8") as lines:
                 lines.write(json.dumps(rounded, ensure_ascii=False) + "\n")
 

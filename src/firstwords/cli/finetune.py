@@ -1,0 +1,42 @@
+"""firstwords finetune CORPUS --from RUN --out RUN2"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from firstwords.cli.options import option, parse
+from firstwords.recipes import load_recipe
+from firstwords.training.commands import finetune
+from firstwords.training.finetune import FinetuneConfig
+
+DEFAULT_RECIPE = "ctc-small"
+
+
+@dataclass
+class Arguments:
+    """First words: learn to transcribe from few transcripts, with CTC.
+
+    Every field of the recipe can be set here too. The same command goes on with a run that was stopped or killed.
+    """
+
+    corpus: tyro.conf.Positional[tuple[Path, ...]]
+    """Corpus folders or manifests with transcripts."""
+    source: Annotated[str, tyro.conf.arg(name="from")]
+    """A pre-training run or checkpoint; or the name of a pre-training recipe, for random weights of its shape."""
+    out: Path
+    """Folder of the run."""
+    config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]
+    recipe: str = DEFAULT_RECIPE
+    """A recipe that comes with Firstwords (ctc-small, ctc-base-10m, ctc-vox-100h, ...) or a YAML file."""
+
+
+def run(arguments: list[str]) -> int:
+    recipe = option(arguments, "recipe", DEFAULT_RECIPE)
+    config = load_recipe(recipe, "finetune", FinetuneConfig)
+    default = Arguments(tyro.MISSING, tyro.MISSING, tyro.MISSING, config, recipe)
+    chosen = parse(Arguments, arguments, "finetune", default)
+    return finetune(chosen.corpus, chosen.source, chosen.out, chosen.config)

@@ -1,0 +1,442 @@
+"""The fine-tuning task: a pre-trained encoder learns to spell with CTC (wav2vec 2.0 section 3.3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from firstwords.audio import SAMPLE_RATE
+from firstwords.config import to_dict
+from firstwords.corpus.batches import Bucket, UpdatePlan
+from firstwords.corpus.utterance import Utterance
+from firstwords.decoding.greedy import blank_share, greedy
+from firstwords.errors import AudioError, CorpusError, TextError
+from firstwords.losses.ctc import ctc_loss, frames_needed
+from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.wav2vec2 import EncoderConfig
+from firstwords.nn.masking import SpanMaskConfig, draw_mask
+from firstwords.scoring import ErrorCounts, character_errors, word_errors
+from firstwords.text.alphabet import Alphabet, transcript_of
+from firstwords.text.normalization import NormalizationConfig
+from firstwords.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
+from firstwords.training.data import Skipped, pad, read_waveform, sample_lengths
+from firstwords.training.loader import Loader
+from firstwords.training.loop import Sums
+from firstwords.training.processes import Processes
+
+
+@dataclass(frozen=True)
+class FinetuneDataConfig:
+    """Which transcribed audio is learnt from."""
+
+    max_seconds: float = 30.0
+    """Longer utterances are left out; cut them first."""
+    train: tuple[str, ...] = ("train",)
+    """Splits to learn from; utterances without any split always count."""
+    valid: tuple[str, ...] = ("dev", "valid", "validation")
+    """Splits to validate on."""
+    held_out: float = 0.05
+    """Share of the training utterances to validate on where no utterance is in a `valid` split."""
+    hours: float = 0.0
+    """Learn from so many hours only, chosen at random by the seed, speakers in turn; 0 takes all."""
+    valid_utterances: int = 500
+    """Most utterances of a validation."""
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """How transcripts are spelt."""
+
+    units: Literal["characters", "phonemes"] = "characters"
+    """Labels: letters of `text`, or phones of the manifest's `phones`."""
+    normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
+    """Case, punctuation, Unicode form."""
+    final_boundary: bool = True
+    """A word boundary after the last word too. Source: fairseq's .ltr files."""
+    unknown: Literal["error", "drop"] = "error"
+    """What to do with a validation utterance whose text has a character that no training text has."""
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """What fine-tuning changes in the pre-trained encoder's configuration (fairseq's overrides)."""
+
+    dropout: float = 0.0
+    """Source: fairseq fine-tuning."""
+    attention_dropout: float = 0.0
+    """Source: fairseq fine-tuning."""
+    activation_dropout: float = 0.1
+    """Source: fairseq fine-tuning."""
+    input_dropout: float = 0.0
+    """Source: fairseq fine-tuning."""
+    layerdrop: float = 0.1
+    """Source: most published fine-tunings."""
+    gradient_scale: float = 0.0
+    """Of the feature encoder; 0 keeps it as pre-trained. Random weights always train with 1."""
+    final_dropout: float = 0.0
+    """Before the output layer. Source: fairseq."""
+
+    def apply(self, encoder: EncoderConfig, random: bool) -> EncoderConfig:
+        """The encoder's configuration with these changes."""
+        return replace(
+            encoder,
+            input_dropout=self.input_dropout,
+            feature_encoder=replace(encoder.feature_encoder, gradient_scale=1.0 if random else self.gradient_scale),
+            transformer=replace(
+                encoder.transformer,
+                dropout=self.dropout,
+                attention_dropout=self.attention_dropout,
+                activation_dropout=self.activation_dropout,
+                layerdrop=self.layerdrop,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """A fine-tuning run, as a recipe describes it."""
+
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """"random" keeps the architecture only: the baseline that never listened."""
+    frontend: Literal["same", "log_mel"] = "same"
+    """"log_mel" puts the Transformer on 80 log-mel bands, with random weights: the other baseline."""
+    adapt: AdaptConfig = field(default_factory=AdaptConfig)
+    """Dropouts and what is frozen."""
+    frozen: float = 0.75
+    """Share of the updates in which only the output layer learns: 10 k of 13 k. Source: base_10m, base_1h."""
+    mask: SpanMaskConfig = field(default_factory=SpanMaskConfig)
+    """Time masking (modified SpecAugment)."""
+    channel_mask: SpanMaskConfig = field(
+        default_factory=lambda: SpanMaskConfig(probability=0.25, length=64, min_spans=0)
+    )
+    """Channel masking. Source: base_10m."""
+    text: TextConfig = field(default_factory=TextConfig)
+    """Labels."""
+    data: FinetuneDataConfig = field(default_factory=FinetuneDataConfig)
+    """Which transcribed audio."""
+    training: TrainingConfig = field(
+        default_factory=lambda: TrainingConfig(
+            batch_seconds=1600,
+            bucket_seconds=200,
+            micro_batch_seconds=200,
+            schedule=ScheduleConfig("tri-stage", 5e-5, 0.1),
+            optimizer=OptimizerConfig(epsilon=1e-8, weight_decay=0.0),
+        )
+    )
+    """How much at a time, how fast. Source: base_10m."""
+    steps: int = 13_000
+    """Updates. Source: base_10m."""
+    seed: int = 1
+    """Of new weights, order, masks and dropout."""
+
+
+@dataclass
+class FinetuneBatch:
+    """A micro-batch with all its random choices made."""
+
+    waveforms: Tensor
+    """(B, samples)."""
+    lengths: Tensor
+    """(B,) valid samples."""
+    targets: Tensor
+    """(B, L) labels."""
+    target_lengths: Tensor
+    """(B,)."""
+    mask: Tensor | None
+    """(B, T) bool."""
+    channel_mask: Tensor | None
+    """(B, D) bool."""
+    utterances: list[Utterance]
+
+
+class Finetuning:
+    """CTC fine-tuning as a Task of the loop.
+
+    Args:
+        config: the run's configuration.
+        encoder: configuration of the pre-trained encoder.
+        weights: of the pre-trained encoder; None starts from random ones.
+        training, validation: utterances with transcripts.
+        source: what was fine-tuned, for the record.
+    """
+
+    kind = "ctc"
+    best_is_low = "wer"
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        encoder: EncoderConfig,
+        weights: dict[str, Tensor] | None,
+        training: Sequence[Utterance],
+        validation: Sequence[Utterance],
+        processes: Processes,
+        skipped: Skipped,
+        source: str,
+    ) -> None:
+        self.settings = config
+        self.processes = processes
+        self.skipped = skipped
+        self.source = source
+        self.alphabet = self._alphabet(training)
+        torch.manual_seed(config.seed)
+        if config.frontend == "log_mel":
+            encoder, weights = replace(encoder, frontend="log_mel"), None
+        adapted = config.adapt.apply(encoder, random=weights is None)
+        self.model = CTCModel(CTCConfig(adapted, len(self.alphabet), config.adapt.final_dropout))
+        if weights is not None:
+            self.model.encoder.load_state_dict(weights)
+        self.frozen_updates = round(config.frozen * config.steps) if weights is not None else 0
+        self.labels: dict[str, list[int]] = {}
+        self._pairs: list[tuple[str, str]] = []
+        self.training = _some_hours(self._usable(training, strict=True), config.data.hours, config.seed)
+        self.validation = self._usable(validation, strict=False)
+        if not self.training:
+            raise CorpusError(f"none of {len(training)} training utterances can be used; the first reasons:\n{skipped}")
+        sizes = config.training
+        plan = UpdatePlan(
+            sample_lengths(self.training),
+            round(sizes.batch_seconds * SAMPLE_RATE),
+            round(sizes.bucket_seconds * SAMPLE_RATE),
+            crop=False,
+            seed=config.seed,
+        )
+        micro = round(sizes.micro_batch_seconds * SAMPLE_RATE)
+        self.loader = Loader(plan, self._load, micro, processes.rank, processes.count, sizes.workers)
+
+    def _alphabet(self, training: Sequence[Utterance]) -> Alphabet:
+        text = self.settings.text
+        transcripts = [t for u in training if (t := transcript_of(u, text.units))]
+        if not transcripts:
+            key = "text" if text.units == "characters" else "phones"
+            raise CorpusError(f"none of {len(training)} training utterances has a transcript (manifest key {key!r})")
+        return Alphabet.build(transcripts, text.units, text.normalization, text.final_boundary)
+
+    def _usable(self, utterances: Sequence[Utterance], strict: bool) -> list[Utterance]:
+        """Utterances with a transcript that fits their frames; the others are noted and left out."""
+        kept, foreign = [], []
+        for utterance in utterances:
+            transcript = transcript_of(utterance, self.settings.text.units)
+            if transcript is None or not transcript.strip():
+                continue  # audio without text is no fault of a corpus
+            try:
+                labels = self.alphabet.encode(transcript)
+            except TextError as error:
+                if not strict and self.settings.text.unknown == "error":
+                    foreign.append(transcript)
+                else:
+                    self.skipped.add(utterance.id, f"utterance {utterance.id}: {error}")
+                continue
+            seconds = utterance.duration or 0
+            frames = self.model.encoder.frames(round(seconds * SAMPLE_RATE))
+            needed = frames_needed(labels)
+            if not labels:
+                self.skipped.add(utterance.id, f"utterance {utterance.id}: nothing left of its text: {transcript!r}")
+            elif seconds > self.settings.data.max_seconds:
+                limit = self.settings.data.max_seconds
+                self.skipped.add(
+                    utterance.id, f"utterance {utterance.id}: {seconds:.1f} s, above max_seconds {limit:g}"
+                )
+            elif frames < needed:
+                self.skipped.add(utterance.id, f"utterance {utterance.id}: {frames} frames, its labels need {needed}")
+            else:
+                self.labels[utterance.id] = labels
+                kept.append(utterance)
+        if foreign:
+            missing = ", ".join(f"{symbol!r} ({count})" for symbol, count in self.alphabet.missing(foreign).items())
+            raise TextError(
+                f"{len(foreign)} validation transcripts have characters that no training transcript has: {missing}; "
+                "correct them, or leave those utterances out with --text.unknown drop"
+            )
+        return kept
+
+    def _load(self, bucket: Bucket, update: int) -> FinetuneBatch | None:
+        return self.make_batch([self.training[i] for i in bucket.members], (self.settings.seed, update))
+
+    def make_batch(self, utterances: Sequence[Utterance], seeds: tuple[int, ...] | None) -> FinetuneBatch | None:
+        """Reads utterances, and masks them where `seeds` are given; what cannot be read is noted and left out."""
+        encoder = self.model.encoder
+        waveforms, masks, channel_masks, used = [], [], [], []
+        for utterance in utterances:
+            try:
+                waveform = read_waveform(utterance, encoder.config.normalize_waveform)
+            except AudioError as error:
+                self.skipped.add(utterance.id, str(error))
+                continue
+            frames = encoder.frames(len(waveform))
+            if frames < frames_needed(self.labels[utterance.id]):
+                self.skipped.add(utterance.id, f"utterance {utterance.id}: shorter than its manifest line says")
+                continue
+            waveforms.append(waveform)
+            used.append(utterance)
+            if seeds is not None:
+                random = np.random.default_rng([*seeds, *utterance.id.encode()])
+                masks.append(draw_mask(frames, self.settings.mask, random))
+                channel_masks.append(draw_mask(encoder.dim, self.settings.channel_mask, random))
+        if not waveforms:
+            return None
+        padded, lengths = pad(waveforms)
+        labels = [torch.tensor(self.labels[utterance.id]) for utterance in used]
+        mask = channel_mask = None
+        if seeds is not None:
+            together = np.zeros((len(masks), encoder.frames(padded.shape[1])), dtype=bool)
+            for row, part in zip(together, masks, strict=True):
+                row[: len(part)] = part
+            mask, channel_mask = torch.from_numpy(together), torch.from_numpy(np.stack(channel_masks))
+        return FinetuneBatch(
+            padded,
+            lengths,
+            nn.utils.rnn.pad_sequence(labels, batch_first=True),
+            torch.tensor([len(part) for part in labels]),
+            mask,
+            channel_mask,
+            used,
+        )
+
+    def count(self, batches: list[FinetuneBatch]) -> Tensor:
+        """Utterances, seconds of audio."""
+        rows = [(len(batch.utterances), float(batch.lengths.sum()) / SAMPLE_RATE) for batch in batches]
+        return torch.tensor(rows or [[0.0, 0.0]], dtype=torch.double).sum(0)
+
+    def survey(self, batches: list[FinetuneBatch], update: int, counts: Tensor) -> list[bool]:
+        """LayerDrop's choice, alike in all parts of the update."""
+        layers = self.model.config.encoder.transformer
+        shared = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + update)
+        return (torch.rand(layers.layers, generator=shared) > layers.layerdrop).tolist()
+
+    def loss(
+        self, module: nn.Module, batch: FinetuneBatch, update: int, counts: Tensor, whole: list[bool] | None
+    ) -> tuple[Tensor, Sums]:
+        """This part's share of the mean CTC loss of an utterance."""
+        device = self.processes.device
+        logits, lengths = module(
+            batch.waveforms.to(device),
+            batch.lengths.to(device),
+            None if batch.mask is None else batch.mask.to(device),
+            None if batch.channel_mask is None else batch.channel_mask.to(device),
+            whole if self.model.training else None,
+            frozen=update < self.frozen_updates,
+        )
+        losses = ctc_loss(logits, lengths, batch.targets.to(device), batch.target_lengths.to(device))
+        total = losses.sum()
+        sums: Sums = {
+            "nats": total.double(),
+            "utterances": torch.tensor(len(batch.utterances), dtype=torch.double),
+            "labels": batch.target_lengths.sum().double(),
+            "blanks": torch.tensor(blank_share(logits.detach(), lengths) * float(lengths.sum()), dtype=torch.double),
+            "frames": lengths.sum().double(),
+        }
+        return total / float(counts[0]), sums
+
+    def describe(self, sums: Sums) -> dict[str, float]:
+        """Figures for the log, from sums over an interval."""
+        figures = {
+            "bits_per_label": float(sums["nats"]) / math.log(2) / max(1.0, float(sums["labels"])),
+            "loss": float(sums["nats"]) / max(1.0, float(sums["utterances"])),
+            "blank_share": float(sums["blanks"]) / max(1.0, float(sums["frames"])),
+        }
+        if "updates" in sums:
+            figures["gradient_norm"] = float(sums["gradient_norm"]) / max(1.0, float(sums["updates"]))
+        if "updates_skipped" in sums:
+            figures["updates_skipped"] = float(sums["updates_skipped"])
+        return figures
+
+    def line(self, figures: dict[str, float]) -> str:
+        """One readable line."""
+        text = f"loss {figures['bits_per_label']:.3f} bits per label  blank {figures['blank_share']:.0%}  "
+        if "wer" in figures:
+            name = "PER" if self.settings.text.units == "phonemes" else "WER"
+            text += f"{name} {figures['wer']:.1%}  CER {figures['cer']:.1%}"
+        if "learning_rate" in figures:
+            text += (
+                f"rate {figures['learning_rate']:.1e}  norm {figures.get('gradient_norm', math.nan):.2g}  "
+                f"heard {figures['hours_total']:.2f} h  {figures['audio_per_second']:.0f} s/s  "
+                f"waiting {figures['data_wait']:.0%}"
+            )
+        return text.rstrip()
+
+    def validate(self, update: int) -> dict[str, float]:
+        """Loss, error rates and blank share on validation utterances, decoded greedily; prints a few of them."""
+        chosen = sorted(self.validation, key=lambda u: u.id)
+        step = max(1, len(chosen) // max(1, self.settings.data.valid_utterances))
+        chosen = chosen[::step][: self.settings.data.valid_utterances]
+        if not chosen:
+            return {}
+        micro = round(self.settings.training.micro_batch_seconds * SAMPLE_RATE)
+        totals: Sums = {}
+        words, characters = ErrorCounts(), ErrorCounts()
+        pairs = {}
+        for members in UpdatePlan(sample_lengths(chosen), micro, micro, crop=False, seed=0).epoch(0):
+            for bucket in members:
+                batch = self.make_batch([chosen[i] for i in bucket.members], None)
+                if batch is None:
+                    continue
+                logits, lengths = self.model(
+                    batch.waveforms.to(self.processes.device), batch.lengths.to(self.processes.device)
+                )
+                device = logits.device
+                nats = ctc_loss(logits, lengths, batch.targets.to(device), batch.target_lengths.to(device)).sum()
+                sums = {
+                    "nats": nats.double().cpu(),
+                    "utterances": torch.tensor(float(len(batch.utterances))),
+                    "labels": batch.target_lengths.sum(),
+                    "blanks": torch.tensor(blank_share(logits, lengths) * float(lengths.sum())),
+                    "frames": lengths.sum().cpu(),
+                }
+                totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
+                for utterance, labels in zip(batch.utterances, greedy(logits, lengths), strict=True):
+                    reference = self.alphabet.decode(self.labels[utterance.id])
+                    hypothesis = self.alphabet.decode(labels)
+                    words += word_errors(reference, hypothesis)
+                    characters += character_errors(reference, hypothesis)
+                    pairs[utterance.id] = (reference, hypothesis)
+        if not totals:
+            return {}
+        self._pairs = [pairs[name] for name in sorted(pairs)[:: max(1, len(pairs) // 3)][:3]]
+        return self.describe(totals) | {"wer": words.rate, "cer": characters.rate}
+
+    def examples(self) -> list[str]:
+        """A few references and hypotheses of the last validation."""
+        return [
+            f"{'':>15}reference   {reference}\n{'':>15}hypothesis  {hypothesis}"
+            for reference, hypothesis in self._pairs
+        ]
+
+    def judge(self, update: int, figures: dict[str, float]) -> tuple[str, str | None]:
+        """Fine-tuning has no illness that the blank share and the error rates do not show."""
+        return "healthy", None
+
+    def state(self) -> dict[str, Any]:
+        """The alphabet, and what was fine-tuned."""
+        return {"alphabet": self.alphabet.to_dict(), "source": self.source}
+
+    def config(self) -> dict[str, Any]:
+        """The network's configuration."""
+        return to_dict(self.model.config)
+
+
+def _some_hours(utterances: list[Utterance], hours: float, seed: int) -> list[Utterance]:
+    """Utterances up to `hours` of audio, drawn at random with the speakers taking turns; all where hours is 0."""
+    if hours <= 0:
+        return utterances
+    random = np.random.default_rng(seed)
+    by_speaker: dict[str | None, list[Utterance]] = {}
+    for number in random.permutation(len(utterances)):
+        by_speaker.setdefault(utterances[number].speaker, []).append(utterances[number])
+    chosen: list[Utterance] = []
+    left = hours * 3600
+    while by_speaker:
+        for speaker in list(by_speaker):
+            utterance = by_speaker[speaker].pop()
+            if not by_speaker[speaker]:
+                del by_speaker[speaker]
+            if (utterance.duration or 0) <= left:
+                chosen.append(utterance)
+                left -= utterance.duration or 0
+    return chosen
