@@ -44,8 +44,8 @@ class OptimizerConfig:
 class TrainingConfig:
     """One run of the training loop."""
 
-    batch_seconds: float = 5760.0
-    """Audio of one update, over all processes and micro-batches (1.6 h). Source: BASE."""
+    batch_seconds: float = 5600.0
+    """Audio of one update, over all processes and micro-batches: 64 GPUs x 1.4 M samples. Source: BASE."""
     bucket_seconds: float = 87.5
     """Audio of utterances that share a length; pre-training crops them to the shortest. Source: BASE (1.4 M samples)."""
     micro_batch_seconds: float = 87.5
