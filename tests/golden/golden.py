@@ -53,7 +53,7 @@ class Case:
     def close_loss(self, ours: Tensor, name: str, relative: float | None = None) -> None:
         theirs = self[name]
         relative = relative or self.info["tolerance"]["loss_relative"]
-        assert abs(float(ours) - float(theirs)) <= relative * abs(float(theirs)), f"{name}: {ours} {theirs}"
+        assert abs(float(ours.detach()) - float(theirs)) <= relative * abs(float(theirs)), f"{name}: {ours} {theirs}"
 
     def close_gradients(self, ours: dict[str, Tensor | None], theirs: dict[str, Tensor]) -> None:
         largest = max(float(value.abs().max()) for value in theirs.values())
