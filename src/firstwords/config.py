@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from pathlib import Path
@@ -85,16 +86,24 @@ def _convert(hint: Any, value: Any, where: str, base: Any) -> Any:
         return tuple(_convert(kinds[0], item, where, None) for item in value)
     if hint is float and not isinstance(value, bool) and isinstance(value, int | float | str):
         try:  # YAML 1.1 reads 5e-4 as text
-            return float(value)
-        except ValueError:
-            pass
+            number = float(value)
+        except (ValueError, OverflowError):
+            number = math.nan
+        if math.isfinite(number):
+            return number
     elif hint is Path and isinstance(value, str | Path):
         return Path(value)
-    elif hint in (int, str, bool) and type(value) is hint:
-        return value
-    elif hint is Any:
+    elif (hint in (int, str, bool) and type(value) is hint) or hint is Any:
         return value
     raise ConfigError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+
+
+def check_shares(where: str, config: Any, *names: str) -> None:
+    """Raises ConfigError where a field that is a share or probability is not from 0 to 1."""
+    for name in names:
+        value = getattr(config, name)
+        if not 0 <= value <= 1:
+            raise ConfigError(f"{where}: {name} must be from 0 to 1, found {value}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def parse(
             recipe may set a boolean or None either way, the command line must be able to say both.
     """
     plain = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone) if flags else (tyro.conf.FlagConversionOff,)
-    return tyro.cli(
+    return tyro.cli(  # type: ignore[return-value]
         kind,
         args=arguments,
         prog=f"firstwords {command}",
@@ -30,9 +30,10 @@ def parse(
 
 def option(arguments: list[str], name: str, default: str) -> str:
     """The value of `--name VALUE` or `--name=VALUE`, before the rest is parsed: a recipe decides the other defaults."""
+    value = default
     for number, word in enumerate(arguments):
         if word == f"--{name}" and number + 1 < len(arguments):
-            return arguments[number + 1]
-        if word.startswith(f"--{name}="):
-            return word.split("=", 1)[1]
-    return default
+            value = arguments[number + 1]
+        elif word.startswith(f"--{name}="):
+            value = word.split("=", 1)[1]
+    return value  # the last one, as the parser has it

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from firstwords.errors import ConfigError
 from firstwords.nn.distractors import draw_distractors
 from firstwords.nn.masking import Spans
 
@@ -36,6 +37,17 @@ class ContrastConfig:
     """Masked frames in the loss: all (the method), those near an unmasked edge, or the middle of each span."""
     edge_frames: int = 10
     """With scored="edges": the first U masked frames next to an unmasked one, on either side (paper Table 13)."""
+
+    def __post_init__(self) -> None:
+        if min(self.distractors, self.batch_distractors) < 0 or self.distractors + self.batch_distractors < 1:
+            raise ConfigError(
+                f"contrast: there must be distractors; found {self.distractors} and {self.batch_distractors} of the batch"
+            )
+        if not self.temperature > 0 or self.edge_frames < 1:
+            raise ConfigError(
+                "contrast: temperature must be above 0 and edge_frames at least 1; "
+                f"found {self.temperature} and {self.edge_frames}"
+            )
 
 
 class ContrastIndices(NamedTuple):
@@ -60,8 +72,14 @@ class ContrastIndices(NamedTuple):
 
     def to(self, device: torch.device) -> ContrastIndices:
         """The same on another device."""
-        tensors = (tensor.to(device, non_blocking=True) for tensor in self[:5])
-        return ContrastIndices(*tensors, self.sizes)  # type: ignore[arg-type]
+        return ContrastIndices(
+            self.pool.to(device, non_blocking=True),
+            self.pool_slots.to(device, non_blocking=True),
+            self.scored.to(device, non_blocking=True),
+            self.scored_slots.to(device, non_blocking=True),
+            self.choices.to(device, non_blocking=True),
+            self.sizes,
+        )
 
 
 class Contrast(NamedTuple):
@@ -71,7 +89,7 @@ class Contrast(NamedTuple):
     """Cross entropy in nats, summed."""
     correct: Tensor
     """Frames whose target has the highest similarity, less those where all are equal."""
-    count: int
+    frames: int
     """Scored frames."""
 
 
@@ -141,8 +159,11 @@ def _lay_out(pools: list[np.ndarray], scored: list[np.ndarray], choices: list[np
         [np.arange(len(part)) + number * width for number, part in enumerate(parts)]
         for parts, width in ((pools, most), (scored, rows))
     ]
-    arrays = [np.concatenate(parts) for parts in (pools, slots[0], scored, slots[1])]
-    return ContrastIndices(*map(torch.from_numpy, arrays), torch.from_numpy(padded), (groups, most, rows))
+    pool, pool_slots, wanted, wanted_slots = (
+        torch.from_numpy(np.concatenate(parts)) for parts in (pools, slots[0], scored, slots[1])
+    )
+    sizes = (groups, most, rows)
+    return ContrastIndices(pool, pool_slots, wanted, wanted_slots, torch.from_numpy(padded), sizes)
 
 
 def contrastive_logits(
@@ -182,7 +203,7 @@ def _spread(rows: Tensor, slots: Tensor, size: int) -> Tensor:
 
 
 def _name_codes(codes: Tensor) -> Tensor:
-    """(n, G) codes to (n,) integers, equal where all codes are (a product of large odd factors, wrapping at 64 bits)."""
+    """(n, G) codes to (n,) integers, equal where all codes are (powers of a large odd factor, wrapping at 64 bits)."""
     names = torch.zeros_like(codes[:, 0])
     for group in range(codes.shape[1]):
         names = names * 1_000_003 + codes[:, group]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from firstwords.config import check_shares
 from firstwords.losses.contrastive import ContrastConfig, ContrastIndices
 from firstwords.nn.feature_encoder import FeatureEncoder, FeatureEncoderConfig
 from firstwords.nn.lengths import length_mask
@@ -92,6 +93,7 @@ class Wav2Vec2Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
+        check_shares("encoder", config, "input_dropout")
         self.config = config
         self.feature_encoder = LogMel() if config.frontend == "log_mel" else FeatureEncoder(config.feature_encoder)
         latent_dim, self.dim = self.feature_encoder.output_dim, config.transformer.dim
@@ -151,6 +153,7 @@ class Wav2Vec2(nn.Module):
 
     def __init__(self, config: Wav2Vec2Config) -> None:
         super().__init__()
+        check_shares("model", config, "feature_dropout")
         self.config = config
         self.encoder = Wav2Vec2Encoder(config.encoder)
         latent_dim, dim = self.encoder.feature_encoder.output_dim, self.encoder.dim

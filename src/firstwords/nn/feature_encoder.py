@@ -1,4 +1,4 @@
-"""The feature encoder: waveform to latents z, one every 20 ms (wav2vec 2.0 section 2; fairseq ConvFeatureExtractionModel)."""
+"""The feature encoder: waveform to latents z, one every 20 ms (wav2vec 2.0 section 2)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from firstwords.errors import ConfigError
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.strided_convolution import StridedConvolution, product_dtype
 
@@ -28,7 +29,7 @@ class FeatureEncoderConfig:
     bias: bool = False
     """Biases in the convolutions: off in BASE, on in LV-60k and XLSR models."""
     group_statistics: Literal["valid", "padded"] = "valid"
-    """Frames that the group norm averages: the utterance's own, or, as released models were trained, the padding too."""
+    """Frames that the group norm averages: the utterance's own, or the padding too, as in the released models."""
     gradient_scale: float = 0.1
     """Factor on the gradient that reaches the encoder; 0 freezes it. Source: BASE."""
 
@@ -38,6 +39,12 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, config: FeatureEncoderConfig) -> None:
         super().__init__()
+        shape = (config.channels, config.kernels, config.strides)
+        if len({len(part) for part in shape}) != 1 or min(min(part, default=0) for part in shape) < 1:
+            raise ConfigError(
+                "feature_encoder: channels, kernels and strides must have one number a layer, each at least 1; found "
+                + ", ".join(" ".join(map(str, part)) or "none" for part in shape)
+            )
         self.config = config
         inputs = (1, *config.channels[:-1])
         sizes = zip(inputs, config.channels, config.kernels, config.strides, strict=True)

@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from firstwords.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class SpanMaskConfig:
@@ -30,6 +32,13 @@ class SpanMaskConfig:
     """Unmask single frames until all utterances of a batch have as many masked frames, as the released code does."""
     dropout: float = 0.0
     """Share of masked frames that is unmasked again, at random. Source: released models."""
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or not min(self.probability, self.other, self.min_space) >= 0 or not 0 <= self.dropout < 1:
+            raise ConfigError(
+                "mask: length must be at least 1; probability, other and min_space not below 0; dropout from 0 to "
+                f"below 1; found {self.length}; {self.probability}, {self.other}, {self.min_space}; {self.dropout}"
+            )
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ class GumbelQuantizer(nn.Module):
 
     def __init__(self, config: QuantizerConfig, input_dim: int, dim: int) -> None:
         super().__init__()
+        if min(config.groups, config.entries, config.depth, dim) < 1:
+            raise ConfigError(
+                "quantizer: groups, entries, depth and width must be at least 1; "
+                f"found {config.groups}, {config.entries}, {config.depth}, {dim}"
+            )
         if dim % config.groups:
             raise ConfigError(f"quantizer: dim {dim} must be a multiple of groups ({config.groups})")
         self.config = config

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from firstwords.config import check_shares
 from firstwords.errors import ConfigError
 from firstwords.nn.lengths import length_mask
 
@@ -108,11 +109,15 @@ class Transformer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        if config.dim % config.heads or config.dim % config.position_groups:
+        groups = (config.heads, config.position_groups)
+        if min(groups) < 1 or config.dim < 1 or any(config.dim % parts for parts in groups):
             raise ConfigError(
                 f"transformer: dim {config.dim} must be a multiple of heads ({config.heads}) "
                 f"and of position_groups ({config.position_groups})"
             )
+        if config.layers < 0:
+            raise ConfigError(f"transformer: layers must not be below 0, found {config.layers}")
+        check_shares("transformer", config, "dropout", "attention_dropout", "activation_dropout", "layerdrop")
         self.config = config
         self.position = PositionConvolution(config.dim, config.position_kernel, config.position_groups)
         self.norm = nn.LayerNorm(config.dim)

@@ -23,7 +23,7 @@ def load_recipe(name: str, kind: str, config: type[Config]) -> Config:
     """The configuration that a recipe describes; what it leaves out keeps its default.
 
     Args:
-        name: of a recipe that comes with the package, or a YAML file of one's own.
+        name: of a recipe that comes with the package, or a YAML file: one's own, or the config.yaml beside a run.
         kind: "pretrain" or "finetune".
         config: the dataclass to fill.
 
@@ -37,6 +37,8 @@ def load_recipe(name: str, kind: str, config: type[Config]) -> Config:
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(recipe_names(kind))}; or a .yaml file"
         raise ConfigError(f"no recipe {name!r}; {hint}")
     values = read_yaml(path)
+    if isinstance(values.get("config"), dict) and "firstwords" in values:  # the config.yaml beside a run
+        values = {"kind": values.get("kind", kind), **values["config"]}
     found = values.pop("kind", kind)
     if found != kind:
         raise ConfigError(

@@ -75,12 +75,25 @@ SPLITTING = ("micro_batch_seconds", "device", "workers", "log_every", "validate_
 def check_training(config: TrainingConfig, steps: int) -> None:
     """Raises ConfigError for settings that no run can have."""
     for name in ("batch_seconds", "bucket_seconds", "micro_batch_seconds"):
-        if getattr(config, name) <= 0:
+        if not getattr(config, name) > 0:  # nor NaN
             raise ConfigError(f"training: {name} must be above 0 seconds, found {getattr(config, name)}")
     for name in ("log_every", "validate_every", "save_every", "workers"):
         if getattr(config, name) < 1:
             raise ConfigError(f"training: {name} must be at least 1, found {getattr(config, name)}")
     if steps < 1:
         raise ConfigError(f"steps must be at least 1, found {steps}")
-    if len(config.optimizer.betas) != 2:
-        raise ConfigError(f"training: optimizer: betas takes two numbers, found {config.optimizer.betas}")
+    schedule, optimizer = config.schedule, config.optimizer
+    if len(optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in optimizer.betas):
+        raise ConfigError(f"training: optimizer: betas takes two numbers from 0 to below 1, found {optimizer.betas}")
+    for name, value in (("peak", schedule.peak), ("last_scale", schedule.last_scale)):
+        if not value > 0:
+            raise ConfigError(f"training: schedule: {name} must be above 0, found {value}")
+    stages = schedule.warmup + schedule.hold * (schedule.kind == "tri-stage")
+    if not (schedule.warmup >= 0 and schedule.hold >= 0 and stages <= 1):
+        raise ConfigError(
+            "training: schedule: warmup and hold are shares of the steps, from 0 to 1 together, "
+            f"found {schedule.warmup} and {schedule.hold}"
+        )
+    for name in ("clip_norm", "weight_decay", "epsilon"):
+        if not getattr(optimizer, name) >= 0:
+            raise ConfigError(f"training: optimizer: {name} must not be below 0, found {getattr(optimizer, name)}")
