@@ -98,7 +98,7 @@ class TestPretraining:
 
         contrast = contrastive_loss(logits)
         count = int(case[f"{part}/sample_size"])
-        assert contrast.count == count
+        assert contrast.frames == count
         case.close_loss(contrast.loss, f"{part}/loss_contrastive")
         assert int(contrast.correct) == int(case[f"{part}/correct"])
         diversity = diversity_loss(result.probabilities, len(indices.pool))

@@ -1,4 +1,4 @@
-"""fairseq's names for the parts of wav2vec 2.0, and its configuration keys (pure mappings; nothing is unpickled here)."""
+"""fairseq's names for the parts of wav2vec 2.0 and for its configuration (mappings; nothing is unpickled here)."""
 
 from __future__ import annotations
 

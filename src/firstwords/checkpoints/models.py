@@ -36,7 +36,7 @@ def load_ctc(place: Path) -> tuple[CTCModel, Checkpoint]:
     checkpoint = read_checkpoint(path)
     if checkpoint.kind != "ctc":
         raise CheckpointError(
-            f"{path}: a pre-trained model cannot transcribe yet; fine-tune it: firstwords finetune CORPUS --from {place}"
+            f"{path}: a pre-trained model cannot transcribe yet; first: firstwords finetune CORPUS --from {place}"
         )
     model = CTCModel(from_dict(CTCConfig, checkpoint.config, str(path)))
     load_weights(model, checkpoint.weights, str(path))

@@ -77,9 +77,10 @@ class UpdatePlan:
 
     def _fill(self, buckets: list[Bucket]) -> list[list[Bucket]]:
         """Consecutive buckets as updates of nearly equal audio, none of them empty."""
-        audio = np.cumsum([len(bucket.members) * bucket.samples for bucket in buckets])
-        count = min(max(1, round(audio[-1] / self.update_samples)), len(buckets))
-        cuts = np.searchsorted(audio, audio[-1] * np.arange(1, count) / count)
+        audio = np.array([len(bucket.members) * bucket.samples for bucket in buckets])
+        count = min(max(1, round(audio.sum() / self.update_samples)), len(buckets))
+        middles = np.cumsum(audio) - audio / 2
+        cuts = np.searchsorted(middles, audio.sum() * np.arange(1, count) / count)
         updates = [part.tolist() for part in np.split(np.arange(len(buckets)), cuts) if len(part)]
         return [[buckets[number] for number in part] for part in updates]
 

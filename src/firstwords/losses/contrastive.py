@@ -41,7 +41,7 @@ class ContrastConfig:
     def __post_init__(self) -> None:
         if min(self.distractors, self.batch_distractors) < 0 or self.distractors + self.batch_distractors < 1:
             raise ConfigError(
-                f"contrast: there must be distractors; found {self.distractors} and {self.batch_distractors} of the batch"
+                f"contrast: no distractors: {self.distractors}, and {self.batch_distractors} of the batch"
             )
         if not self.temperature > 0 or self.edge_frames < 1:
             raise ConfigError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,7 +14,9 @@ BLANK = 0
 
 
 def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: Tensor) -> Tensor:
-    """Negative log probability of each target, nats, (B,); infinite, with no gradient, where it does not fit its frames.
+    """Negative log probability of each target, nats, (B,).
+
+    Infinite, with no gradient, where a target does not fit its frames.
 
     Args:
         logits: (B, T, V), not normalised; index 0 is the blank.
@@ -32,7 +36,7 @@ def ctc_loss(logits: Tensor, lengths: Tensor, targets: Tensor, target_lengths: T
 
 def frames_needed(labels: list[int]) -> int:
     """Frames that CTC needs to spell labels: one each, and a blank between two that are alike."""
-    return len(labels) + sum(left == right for left, right in zip(labels, labels[1:], strict=False))
+    return len(labels) + sum(left == right for left, right in pairwise(labels))
 
 
 def _frames_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:

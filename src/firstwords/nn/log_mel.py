@@ -23,6 +23,8 @@ class LogMel(nn.Module):
     band has zero mean and unit variance over the utterance's own frames.
     """
 
+    window: Tensor
+    filters: Tensor
     output_dim = BANDS * STACKED
     receptive_field = WINDOW + HOP
 

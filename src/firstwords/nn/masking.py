@@ -127,7 +127,7 @@ def _draw_lengths(count: int, config: SpanMaskConfig, random: np.random.Generato
 
 
 def _apart(size: int, lengths: np.ndarray, space: int, random: np.random.Generator) -> Spans:
-    """Places spans so that `space` frames at least lie between them, all arrangements alike; drops what does not fit."""
+    """Places spans with `space` frames between them at least, all arrangements alike; drops what does not fit."""
     while len(lengths) > 1 and lengths.sum() + space * (len(lengths) - 1) > size - 1:
         lengths = lengths[:-1]
     lengths = np.minimum(lengths, max(size - 1, 1))

@@ -58,7 +58,7 @@ class _Products(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, None]:
         x, weight = ctx.saved_tensors
         batch, frames, kernel = len(x), gradient.shape[1], weight.shape[2]
         gradient = gradient.contiguous()

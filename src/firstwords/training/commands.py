@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-
 from torch import Tensor
 
 from firstwords.checkpoints.models import load_encoder_weights
@@ -106,8 +105,8 @@ def _train(
         console.print(str(skipped))
     parameters = sum(value.numel() for value in task.model.parameters())
     console.print(
-        f"{run.folder}: {parameters:,} parameters, {facts['utterances']} utterances ({facts['hours']:.2f} h) to learn from, "
-        f"{validating} to validate on; {processes.count} process{'es' * (processes.count > 1)} on {processes.device}"
+        f"{run.folder}: {parameters:,} parameters, {facts['utterances']} utterances ({facts['hours']:.2f} h) "
+        f"to learn from, {validating} to validate on; {processes.count} process{'es' * (processes.count > 1)} on {processes.device}"
     )
     before = len(skipped)
     try:

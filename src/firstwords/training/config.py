@@ -47,7 +47,7 @@ class TrainingConfig:
     batch_seconds: float = 5600.0
     """Audio of one update, over all processes and micro-batches: 64 GPUs x 1.4 M samples. Source: BASE."""
     bucket_seconds: float = 87.5
-    """Audio of utterances that share a length; pre-training crops them to the shortest. Source: BASE (1.4 M samples)."""
+    """Audio of utterances that share a length; pre-training crops to the shortest. Source: BASE (1.4 M samples)."""
     micro_batch_seconds: float = 87.5
     """Most audio in one forward pass of one process; lower it to fit memory, it changes no gradient."""
     schedule: ScheduleConfig = ScheduleConfig()

@@ -1,4 +1,4 @@
-"""Reads ahead of the model: threads decode recordings while an update runs (decoding and resampling release the GIL)."""
+"""Reads ahead of the model: threads decode recordings while an update runs (decoders release the interpreter)."""
 
 from __future__ import annotations
 

@@ -40,10 +40,16 @@ class Task(Protocol[Batch]):
     """An objective: how to load a micro-batch, what its loss is, and how to tell what happened."""
 
     kind: str
-    model: nn.Module
-    loader: Loader[Batch]
     best_is_low: str
     """The validation figure that chooses the best checkpoint; lower is better."""
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+
+    @property
+    def loader(self) -> Loader[Batch]:
+        """Where micro-batches come from."""
 
     def count(self, batches: list[Batch]) -> Tensor:
         """(n,) counts of this process's part of an update, float64: what divides the loss, ..., seconds of audio."""
@@ -229,7 +235,10 @@ def _resume(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, consol
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     saved = last.state["progress"]
     progress = Progress(
-        saved["update"], Position(**saved["position"]), saved["audio_seconds"], saved["best"] or math.inf
+        saved["update"],
+        Position(**saved["position"]),
+        saved["audio_seconds"],
+        math.inf if saved["best"] is None else saved["best"],
     )
     run.forget_after(progress.update)
     console.print(f"going on in {run.folder} after update {progress.update}")
@@ -240,7 +249,7 @@ def _snapshot(
     task: Task[Any], model: nn.Module, progress: Progress, optimizer: torch.optim.Optimizer | None = None
 ) -> Checkpoint:
     """A checkpoint of this moment; with the optimiser it is one to go on from."""
-    moments = {}
+    moments: dict[str, Tensor] = {}
     if optimizer is not None:
         names = [name for name, _ in model.named_parameters()]
         for number, values in optimizer.state_dict()["state"].items():

@@ -257,11 +257,11 @@ class Pretraining:
         sums: Sums = {
             "nats": contrast.loss.double(),
             "correct": contrast.correct.double(),
-            "scored": torch.tensor(contrast.count, dtype=torch.double, device=device),
+            "scored": torch.tensor(contrast.frames, dtype=torch.double, device=device),
             "squares": result.squares.double(),
             "masked": batch.mask.sum().double(),
             "frames": torch.tensor(batch.frames, dtype=torch.double),
-            "temperature": torch.tensor(temperature * contrast.count, dtype=torch.double),
+            "temperature": torch.tensor(temperature * contrast.frames, dtype=torch.double),
         }
         if result.probabilities is not None and result.counts is not None:
             own = result.probabilities

@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ LOG = "log.jsonl"
 STATUS = "status.json"
 LAST = "last.safetensors"
 BEST = "best.safetensors"
+PART = ".part"
+"""Ending of a file that is being written; what a killed run leaves of it means nothing."""
 
 
 class Run:
@@ -47,19 +50,14 @@ class Run:
         asked = {"kind": kind, "firstwords": __version__, "config": config, "data": data}
         if (folder / CONFIG).is_file():
             self._same(asked)
-        elif folder.exists() and any(folder.iterdir()):
+        elif write and folder.is_dir() and any(path.name != CONFIG + PART for path in folder.iterdir()):
             raise CheckpointError(f"{folder}: not empty and no run of Firstwords; choose another --out")
-        if not write:
-            return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            text = yaml.safe_dump(asked | {"command": shlex.join(sys.argv)}, sort_keys=False, allow_unicode=True)
-            (folder / CONFIG).write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise CheckpointError(f"{folder}: cannot be written ({error.strerror})") from error
         if (folder / STATUS).is_file():
             with contextlib.suppress(json.JSONDecodeError):
                 self.status = json.loads((folder / STATUS).read_text(encoding="utf-8"))
+        if write:
+            text = yaml.safe_dump(asked | {"command": shlex.join(sys.argv)}, sort_keys=False, allow_unicode=True)
+            self._replace(CONFIG, text)
 
     def _same(self, asked: dict[str, Any]) -> None:
         try:
@@ -98,7 +96,7 @@ class Run:
             rounded = {
                 key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in record.items()
             }
-            with open(self.folder / LOG, "a", encoding="utf-8") as lines:
+            with self._told(LOG), open(self.folder / LOG, "a", encoding="utf-8") as lines:
                 lines.write(json.dumps(rounded, ensure_ascii=False) + "\n")
 
     def forget_after(self, update: int) -> None:
@@ -107,17 +105,36 @@ class Run:
         if not self.write or not path.is_file():
             return
         kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _update_of(line) <= update]
-        temporary = path.with_name(LOG + ".part")
-        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        self._replace(LOG, "".join(line + "\n" for line in kept))
 
     def mark(self, **changes: Any) -> None:
         """Changes status.json (state, update, health, ...)."""
         self.status |= changes
         if self.write:
-            temporary = self.folder / (STATUS + ".part")
-            temporary.write_text(json.dumps(self.status, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(temporary, self.folder / STATUS)
+            self._replace(STATUS, json.dumps(self.status, indent=1, ensure_ascii=False) + "\n")
+
+    def _replace(self, name: str, text: str) -> None:
+        """Writes a file of the run whole or not at all."""
+        temporary = self.folder / (name + PART)
+        with self._told(name):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_text(text, encoding="utf-8")
+                os.replace(temporary, self.folder / name)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
+
+    @contextlib.contextmanager
+    def _told(self, name: str) -> Iterator[None]:
+        """Errors of the disk as errors for a person."""
+        try:
+            yield
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.folder / name}: cannot be written ({error.strerror}); free some space or choose another --out. "
+                "What the run has saved is whole, and the same command goes on from there"
+            ) from error
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
