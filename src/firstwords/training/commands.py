@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from firstwords.checkpoints.models import load_encoder_weights
 from firstwords.config import to_dict
-from firstwords.errors import CheckpointError
+from firstwords.errors import CheckpointError, FirstwordsError
 from firstwords.models.wav2vec2 import EncoderConfig
 from firstwords.recipes import load_recipe, recipe_names
 from firstwords.text.alphabet import transcript_of
@@ -21,7 +22,7 @@ from firstwords.training.finetune import FinetuneConfig, Finetuning
 from firstwords.training.loop import Task, train
 from firstwords.training.pretrain import PretrainConfig, Pretraining
 from firstwords.training.processes import Processes
-from firstwords.training.run import Run
+from firstwords.training.run import SKIPPED, Run
 
 
 def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
@@ -95,12 +96,12 @@ def _train(
     processes: Processes,
 ) -> int:
     """Says what will be trained on what, trains, and says how it ended."""
-    console = Console(highlight=False, soft_wrap=True, quiet=not processes.main)
+    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
     if run.status.get("state") == "finished":
         console.print(f"{run.folder}: finished already after {run.status.get('update')} updates")
         return 0
     if processes.main:
-        skipped.write_to(run.folder / "skipped.tsv")
+        skipped.write_to(run.folder / SKIPPED)
     if skipped:
         console.print(str(skipped))
     parameters = sum(value.numel() for value in task.model.parameters())
@@ -111,8 +112,9 @@ def _train(
     before = len(skipped)
     try:
         outcome = train(task, config.training, config.steps, config.seed, run, processes)
-    except CheckpointError:
-        run.mark(state="failed")
+    except FirstwordsError:
+        with contextlib.suppress(CheckpointError):  # the disk may be full: the first error is the one to tell
+            run.mark(state="failed")
         raise
     finally:
         if len(skipped) > before:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import threading
@@ -45,7 +46,10 @@ class Skipped:
 
     def _append(self, utterance: str, reason: str) -> None:
         if self._path is not None:
-            with open(self._path, "a", encoding="utf-8") as lines:
+            with (
+                contextlib.suppress(OSError),  # a full disk must not stop a run for a note; the checkpoint will tell
+                open(self._path, "a", encoding="utf-8", errors="backslashreplace") as lines,
+            ):
                 lines.write(f"{utterance}\t{reason}\n")
 
     def __len__(self) -> int:
@@ -66,7 +70,7 @@ def read_corpora(corpora: Sequence[Path]) -> list[Utterance]:
     seen: set[str] = set()
     for corpus in corpora:
         for utterance in read_manifest(corpus):
-            if utterance.id in seen:
+            while utterance.id in seen:
                 utterance = dataclasses.replace(utterance, id=f"{Path(corpus).resolve().stem}/{utterance.id}")
             seen.add(utterance.id)
             utterances.append(utterance)
@@ -76,7 +80,11 @@ def read_corpora(corpora: Sequence[Path]) -> list[Utterance]:
 
 
 def with_durations(utterances: Iterable[Utterance], skipped: Skipped) -> list[Utterance]:
-    """Fills in durations that the manifest lacks from the files' headers; unreadable files are left out."""
+    """Fills in durations that the manifest lacks from the files' headers; unreadable files are left out.
+
+    Raises:
+        CorpusError: all are unreadable.
+    """
 
     def measure(utterance: Utterance) -> Utterance | None:
         if utterance.duration is not None:
@@ -88,7 +96,10 @@ def with_durations(utterances: Iterable[Utterance], skipped: Skipped) -> list[Ut
             return None
 
     with ThreadPoolExecutor() as pool:
-        return [utterance for utterance in pool.map(measure, utterances) if utterance is not None]
+        measured = [utterance for utterance in pool.map(measure, utterances) if utterance is not None]
+    if not measured:
+        raise CorpusError(f"no recording can be read: {skipped}")
+    return measured
 
 
 def sample_lengths(utterances: Sequence[Utterance]) -> np.ndarray:
@@ -118,7 +129,7 @@ def choose_splits(
         )
     validation = [u for u in utterances if u.split in valid]
     if not validation and held_out > 0:
-        ranked = sorted(training, key=lambda u: hashlib.sha256(u.id.encode()).hexdigest())
+        ranked = sorted(training, key=lambda u: hashlib.sha256(id_bytes(u)).hexdigest())
         validation = ranked[: max(1, round(held_out * len(training)))] if len(training) > 1 else []
         chosen = {u.id for u in validation}
         training = [u for u in training if u.id not in chosen]
@@ -129,9 +140,14 @@ def fingerprint(utterances: Sequence[Utterance]) -> dict[str, Any]:
     """What a continued run must find again: how many utterances, how long, and a hash of their ids and lengths."""
     digest = hashlib.sha256()
     for utterance in utterances:
-        digest.update(f"{utterance.id}\t{utterance.duration}\n".encode())
+        digest.update(f"{utterance.id}\t{utterance.duration}\n".encode("utf-8", "surrogatepass"))
     hours = sum(utterance.duration or 0 for utterance in utterances) / 3600
     return {"utterances": len(utterances), "hours": round(hours, 3), "hash": digest.hexdigest()[:16]}
+
+
+def id_bytes(utterance: Utterance) -> bytes:
+    """The id as numbers that seed the utterance's random choices; ids of files may be no Unicode."""
+    return utterance.id.encode("utf-8", "surrogatepass")
 
 
 def read_waveform(utterance: Utterance, normalize: bool) -> torch.Tensor:

@@ -25,7 +25,7 @@ from firstwords.scoring import ErrorCounts, character_errors, word_errors
 from firstwords.text.alphabet import Alphabet, transcript_of
 from firstwords.text.normalization import NormalizationConfig
 from firstwords.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
-from firstwords.training.data import Skipped, pad, read_waveform, sample_lengths
+from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
 from firstwords.training.loader import Loader
 from firstwords.training.loop import Sums
 from firstwords.training.processes import Processes
@@ -276,7 +276,7 @@ class Finetuning:
             waveforms.append(waveform)
             used.append(utterance)
             if seeds is not None:
-                random = np.random.default_rng([*seeds, *utterance.id.encode()])
+                random = np.random.default_rng([*seeds, *id_bytes(utterance)])
                 masks.append(draw_mask(frames, self.settings.mask, random))
                 channel_masks.append(draw_mask(encoder.dim, self.settings.channel_mask, random))
         if not waveforms:

@@ -22,16 +22,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from firstwords.checkpoints.own import Checkpoint, load_weights
 from firstwords.corpus.batches import Position
-from firstwords.errors import FirstwordsError
+from firstwords.errors import CorpusError, FirstwordsError
 from firstwords.training.config import TrainingConfig
 from firstwords.training.loader import Loader
 from firstwords.training.processes import Processes, fast_bfloat16
-from firstwords.training.run import Run
+from firstwords.training.run import SKIPPED, Run
 from firstwords.training.schedule import learning_rate
 
 Batch = TypeVar("Batch")
 MOST_SKIPPED = 20
-"""Updates in a row whose gradients may be infinite before a run gives up."""
+"""Updates in a row whose gradients may be infinite, or whose recordings unusable, before a run gives up."""
 Sums = dict[str, Tensor]
 """Named sums that add over micro-batches, processes and updates."""
 
@@ -103,7 +103,7 @@ class Outcome:
 
 def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run: Run, processes: Processes) -> Outcome:
     """Trains until `steps` updates are done or a signal comes; goes on from the run's last checkpoint."""
-    console = Console(highlight=False, soft_wrap=True, quiet=not processes.main)
+    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
     model = task.model.to(processes.device).train()
     settings = training.optimizer
     optimizer = torch.optim.AdamW(
@@ -120,7 +120,7 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
         module = DistributedDataParallel(model, find_unused_parameters=True)
     autocast = _autocast(training, processes.device)
     meter = _Meter(training, steps, progress)
-    skipped = 0
+    skipped = idle = 0
 
     with _StopSignals() as stop:
         run.mark(state="running", update=progress.update, steps=steps)
@@ -134,6 +134,7 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
             everyone = processes.sum(torch.cat([task.count(batches), local]))
             counts, (signals, empty) = everyone[:-2], everyone[-2:].tolist()
             if float(counts[0]) > 0 and not empty:  # else all of a process's recordings were unreadable
+                idle = 0
                 with autocast():
                     whole = task.survey(batches, update, counts)
                 for number, batch in enumerate(batches):
@@ -159,12 +160,20 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
                         )
                     meter.add({"updates_skipped": torch.ones((), dtype=torch.double)})
                 optimizer.zero_grad(set_to_none=True)
+            else:
+                idle += 1
+                if idle == MOST_SKIPPED or (after.index == 0 and idle > progress.position.index):
+                    raise CorpusError(
+                        f"no recording of {idle} update{'s' * (idle > 1)} in a row could be used, up to update {update}; "
+                        f"are they still there? What was wrong with each is in {run.folder / SKIPPED}; the same "
+                        "command goes on once that is mended"
+                    )
             progress.update, progress.position = update + 1, after
             progress.audio_seconds += float(counts[-1])
             stopped = signals > 0
             done = progress.update == steps
 
-            if progress.update % training.log_every == 0 or done:
+            if (progress.update % training.log_every == 0 or done) and meter.sums:
                 sums, timing = meter.take(task.loader.waited, progress)
                 figures = task.describe({name: processes.sum(value).cpu() for name, value in sums.items()})
                 figures |= {"learning_rate": rate} | timing
@@ -209,9 +218,9 @@ def _validate(
         torch.set_rng_state(random)
         if figures:
             run.log({"update": progress.update, **{f"valid_{name}": value for name, value in figures.items()}})
-            console.print(f"{progress.update:>7}/{steps}  [bold]validation[/bold]  {task.line(figures)}")
+            console.print(f"{progress.update:>7}/{steps}  validation  {task.line(figures)}")
             for example in task.examples():
-                console.print(example, style="dim", markup=False)
+                console.print(example, style="dim")
             score = figures[task.best_is_low]
             if score <= progress.best:
                 progress.best = score
@@ -234,12 +243,8 @@ def _resume(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, consol
         moments.setdefault(names.index(name), {})[kind] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     saved = last.state["progress"]
-    progress = Progress(
-        saved["update"],
-        Position(**saved["position"]),
-        saved["audio_seconds"],
-        math.inf if saved["best"] is None else saved["best"],
-    )
+    best = math.inf if saved["best"] is None else saved["best"]
+    progress = Progress(saved["update"], Position(**saved["position"]), saved["audio_seconds"], best)
     run.forget_after(progress.update)
     console.print(f"going on in {run.folder} after update {progress.update}")
     return progress

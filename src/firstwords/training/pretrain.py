@@ -28,7 +28,7 @@ from firstwords.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
 from firstwords.nn.masking import draw_spans, leave_one, thin_masks
 from firstwords.nn.quantizer import gumbel_noise, perplexity
 from firstwords.training.config import TrainingConfig
-from firstwords.training.data import Skipped, pad, read_waveform, sample_lengths
+from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
 from firstwords.training.health import Health
 from firstwords.training.loader import Loader
 from firstwords.training.loop import Sums
@@ -166,7 +166,7 @@ class Pretraining:
         model, config = self.model, self.settings.model
         waveforms, masks, scored, randoms, noise_seeds = [], [], [], [], []
         for utterance in utterances:
-            random = np.random.default_rng([*seeds, *utterance.id.encode()])
+            random = np.random.default_rng([*seeds, *id_bytes(utterance)])
             try:
                 waveform = read_waveform(utterance, config.encoder.normalize_waveform)
             except AudioError as error:

@@ -23,6 +23,7 @@ LOG = "log.jsonl"
 STATUS = "status.json"
 LAST = "last.safetensors"
 BEST = "best.safetensors"
+SKIPPED = "skipped.tsv"
 PART = ".part"
 """Ending of a file that is being written; what a killed run leaves of it means nothing."""
 
