@@ -1,0 +1,234 @@
+"""Recipes say what their sources say: sizes, frames, schedules, batches."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+import firstwords.recipes
+from firstwords.config import to_dict, write_yaml
+from firstwords.errors import ConfigError
+from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.wav2vec2 import Wav2Vec2
+from firstwords.nn.feature_encoder import FeatureEncoder
+from firstwords.recipes import load_recipe, recipe_names
+from firstwords.training.config import check_training
+from firstwords.training.finetune import FinetuneConfig
+from firstwords.training.pretrain import PretrainConfig
+from firstwords.training.schedule import learning_rate
+
+CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+ALL = [(kind, name) for kind in CONFIGS for name in recipe_names(kind)]
+
+
+def pretraining(name: str) -> PretrainConfig:
+    return load_recipe(name, "pretrain", PretrainConfig)
+
+
+def finetuning(name: str) -> FinetuneConfig:
+    return load_recipe(name, "finetune", FinetuneConfig)
+
+
+def parameters(model: nn.Module) -> int:
+    return sum(value.numel() for value in model.parameters())
+
+
+def test_the_published_recipes_are_there():
+    assert {f"wav2vec2-{size}" for size in ("tiny", "small", "base", "large", "large-vox")} <= set(
+        recipe_names("pretrain")
+    )
+    amounts = ("10m", "1h", "10h", "100h", "960h")
+    assert {f"ctc-{size}-{amount}" for size in ("base", "vox") for amount in amounts} <= set(recipe_names("finetune"))
+
+
+@pytest.mark.parametrize(("kind", "name"), ALL)
+def test_every_recipe_is_one_that_a_run_can_have(kind, name):
+    config = load_recipe(name, kind, CONFIGS[kind])
+    check_training(config.training, config.steps)
+    assert config.training.micro_batch_seconds <= config.training.bucket_seconds <= config.training.batch_seconds
+    if kind == "pretrain":
+        assert config.data.min_seconds <= config.data.crop_seconds <= config.training.micro_batch_seconds
+        assert config.chance_patience < config.steps
+        with torch.device("meta"):
+            Wav2Vec2(config.model)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("wav2vec2-base", 95_044_608), ("wav2vec2-large", 317_380_864), ("wav2vec2-large-vox", 317_390_592)],
+)
+def test_pretraining_models_have_as_many_parameters_as_the_released_ones(name, count):
+    with torch.device("meta"):
+        assert parameters(Wav2Vec2(pretraining(name).model)) == count
+
+
+@pytest.mark.parametrize(("name", "count"), [("wav2vec2-base", 94_396_320), ("wav2vec2-large-vox", 315_471_520)])
+def test_recognisers_of_32_labels_have_as_many_parameters_as_the_released_ones(name, count):
+    """Hugging Face's Wav2Vec2ForCTC counts what we count, the mask embedding included."""
+    config = pretraining(name).model
+    with torch.device("meta"):
+        model, whole = CTCModel(CTCConfig(config.encoder, labels=32)), Wav2Vec2(config)
+    assert parameters(model) == count
+    heads = parameters(whole.quantizer) + parameters(whole.target_projection) + parameters(whole.context_projection)
+    assert parameters(model) == parameters(whole) - heads + 32 * (config.encoder.transformer.dim + 1)
+
+
+def test_small_is_small():
+    with torch.device("meta"):
+        assert 15e6 < parameters(Wav2Vec2(pretraining("wav2vec2-small").model)) < 25e6
+
+
+@pytest.mark.parametrize("name", recipe_names("pretrain"))
+def test_every_recipe_has_the_papers_frames(name):
+    with torch.device("meta"):
+        encoder = FeatureEncoder(pretraining(name).model.encoder.feature_encoder)
+    samples = [400, 16_000, 240_000, 250_000, 320_000, 400_000]
+    assert encoder.receptive_field == 400
+    assert encoder.frames(399) < 1
+    assert [encoder.frames(length) for length in samples] == [1, 49, 749, 781, 999, 1249]
+    assert encoder.frames(torch.tensor(samples)).tolist() == [1, 49, 749, 781, 999, 1249]
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "peak_update"),
+    [("wav2vec2-base", 400_000, 32_000), ("wav2vec2-large", 250_000, 20_000), ("wav2vec2-large-vox", 600_000, 48_000)],
+)
+def test_pretraining_rates_rise_and_fall_as_published(name, steps, peak_update):
+    config = pretraining(name)
+    schedule = config.training.schedule
+    rates = {update: learning_rate(schedule, update, config.steps) for update in range(0, steps, 1000)}
+    assert config.steps == steps
+    assert max(rates, key=rates.__getitem__) == peak_update
+    assert rates[peak_update] == schedule.peak
+    assert rates[peak_update // 2] == pytest.approx(schedule.peak / 2, rel=1e-3)
+    assert learning_rate(schedule, (steps + peak_update) // 2, steps) == pytest.approx(schedule.peak / 2)
+    assert 0 < learning_rate(schedule, steps - 1, steps) < 1e-5 * schedule.peak
+
+
+@pytest.mark.parametrize(
+    ("name", "lowest", "update"), [("wav2vec2-base", 0.5, 277_258), ("wav2vec2-large-vox", 0.1, 599_145)]
+)
+def test_temperatures_reach_their_lowest_at_the_published_update(name, lowest, update):
+    quantizer = pretraining(name).model.quantizer
+    assert quantizer.temperature(0) == 2
+    assert quantizer.temperature(update - 1) > lowest
+    assert [quantizer.temperature(update), quantizer.temperature(10 * update)] == pytest.approx([lowest] * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "gpus", "samples"),
+    [
+        ("wav2vec2-base", 64, 1_400_000),
+        ("wav2vec2-large", 128, 1_200_000),
+        ("wav2vec2-large-vox", 128, 1_200_000),
+    ],
+)
+def test_pretraining_hears_as_much_audio_an_update_as_published(name, gpus, samples):
+    training = pretraining(name).training
+    assert training.batch_seconds * 16_000 == gpus * samples
+    assert training.bucket_seconds * 16_000 == samples
+
+
+FAIRSEQ = {  # GPUs x parts, max_tokens, updates, rate, frozen updates, time and channel mask_prob, LayerDrop
+    "ctc-base-10m": (8, 3_200_000, 13_000, 5e-5, 10_000, 0.65, 0.25, 0.1),
+    "ctc-base-1h": (8, 3_200_000, 13_000, 5e-5, 10_000, 0.65, 0.25, 0.1),
+    "ctc-base-10h": (8, 3_200_000, 20_000, 5e-5, 10_000, 0.65, 0.5, 0.05),
+    "ctc-base-100h": (8, 3_200_000, 80_000, 3e-5, 0, 0.65, 0.5, 0.1),
+    "ctc-base-960h": (8, 3_200_000, 320_000, 1e-4, 0, 0.5, 0.1, 0.1),
+    "ctc-vox-10m": (20, 1_280_000, 13_000, 1e-4, 10_000, 0.65, 0.25, 0.1),
+    "ctc-vox-1h": (20, 1_280_000, 13_000, 3e-4, 10_000, 0.75, 0.25, 0.1),
+    "ctc-vox-10h": (20, 1_280_000, 20_000, 1e-4, 10_000, 0.75, 0.25, 0.1),
+    "ctc-vox-100h": (20, 1_280_000, 80_000, 3e-5, 10_000, 0.5, 0.5, 0.1),
+    "ctc-vox-960h": (24, 1_280_000, 320_000, 3e-5, 10_000, 0.5, 0.25, 0.1),
+}
+
+
+@pytest.mark.parametrize("name", FAIRSEQ)
+def test_finetuning_recipes_are_fairseqs(name):
+    config = finetuning(name)
+    parts, samples, steps, peak, frozen, time, channel, layerdrop = FAIRSEQ[name]
+    assert config.training.batch_seconds * 16_000 == parts * samples
+    assert config.training.bucket_seconds * 16_000 == samples
+    assert (config.steps, config.training.schedule.peak) == (steps, peak)
+    assert round(config.frozen * config.steps) == frozen
+    assert (config.mask.probability, config.mask.length) == (time, 10)
+    assert (config.channel_mask.probability, config.channel_mask.length, config.channel_mask.min_spans) == (
+        channel,
+        64,
+        0,
+    )
+    assert (config.adapt.layerdrop, config.adapt.activation_dropout, config.adapt.gradient_scale) == (layerdrop, 0.1, 0)
+    assert (config.training.optimizer.epsilon, config.training.optimizer.weight_decay) == (1e-8, 0)
+
+
+def test_tri_stage_rates_at_the_ends_of_their_stages():
+    config = finetuning("ctc-base-10m")
+    schedule = config.training.schedule
+    rate = {
+        update: learning_rate(schedule, update, 13_000) / 5e-5 for update in (0, 1_300, 6_499, 6_500, 9_750, 13_000)
+    }
+    assert rate[0] == pytest.approx(0.01)
+    assert rate[1_300] == rate[6_499] == rate[6_500] == 1
+    assert rate[9_750] == pytest.approx(0.05**0.5)  # half-way down: exponential, not linear
+    assert rate[13_000] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("name", ["wav2vec2-base", "wav2vec2-large", "wav2vec2-large-vox"])
+def test_the_two_families(name):
+    encoder = pretraining(name).model.encoder
+    vox = name.endswith("vox")
+    assert encoder.normalize_waveform == encoder.feature_encoder.bias == encoder.transformer.norm_first == vox
+    assert encoder.feature_encoder.norm == ("layer" if vox else "group")
+    assert encoder.transformer.dim // encoder.transformer.heads == 64
+
+
+def test_every_value_of_a_recipe_has_a_source():
+    folder = Path(firstwords.recipes.__file__).parent
+    for name in ("wav2vec2-base", "wav2vec2-large", "wav2vec2-large-vox", *FAIRSEQ):
+        for line in (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+            value = line.partition("#")[0].rstrip()
+            if value and not value.endswith(":") and not value.startswith("kind:"):
+                assert re.search(r"# .*(\[[PC]|\[cmd|ours|as the source)", line), f"{name}: {line}"
+
+
+def test_a_recipe_of_ones_own(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("kind: pretrain\nsteps: 7\nmodel: {quantizer: {groups: 4}}\n", encoding="utf-8")
+    config = load_recipe(str(own), "pretrain", PretrainConfig)
+    assert (config.steps, config.model.quantizer.groups) == (7, 4)
+    assert config.model.quantizer.entries == PretrainConfig().model.quantizer.entries
+
+
+def test_the_configuration_beside_a_run_is_a_recipe(tmp_path):
+    config = pretraining("wav2vec2-tiny")
+    path = tmp_path / "config.yaml"
+    run = {"kind": "pretrain", "firstwords": "0.1.0", "config": to_dict(config), "data": {"hours": 1}, "command": "x"}
+    path.write_text(yaml.safe_dump(run), encoding="utf-8")
+    assert load_recipe(str(path), "pretrain", PretrainConfig) == config
+    with pytest.raises(ConfigError, match="made for pretrain, not for finetune"):
+        load_recipe(str(path), "finetune", FinetuneConfig)
+
+
+def test_a_written_configuration_is_a_recipe(tmp_path):
+    config = finetuning("ctc-vox-1h")
+    write_yaml(config, tmp_path / "config.yaml")
+    assert load_recipe(str(tmp_path / "config.yaml"), "finetune", FinetuneConfig) == config
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("wav2vec2-bse", "did you mean 'wav2vec2-base'"),
+        ("nothing like it", "there are: .*wav2vec2-tiny"),
+        ("missing.yaml", "no recipe 'missing.yaml'"),
+        ("ctc-base-1h", "made for finetune, not for pretrain"),
+    ],
+)
+def test_a_wrong_recipe_is_told_from_a_right_one(name, says):
+    with pytest.raises(ConfigError, match=says):
+        load_recipe(name, "pretrain", PretrainConfig)
