@@ -15,6 +15,7 @@ from firstwords.config import to_dict
 from firstwords.errors import CheckpointError, FirstwordsError
 from firstwords.models.wav2vec2 import EncoderConfig
 from firstwords.recipes import load_recipe, recipe_names
+from firstwords.report.curves import leave_curves
 from firstwords.text.alphabet import transcript_of
 from firstwords.training.config import check_training
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
@@ -107,7 +108,8 @@ def _train(
     parameters = sum(value.numel() for value in task.model.parameters())
     console.print(
         f"{run.folder}: {parameters:,} parameters, {facts['utterances']} utterances ({facts['hours']:.2f} h) "
-        f"to learn from, {validating} to validate on; {processes.count} process{'es' * (processes.count > 1)} on {processes.device}"
+        f"to learn from, {validating} to validate on; {processes.count} process{'es' * (processes.count > 1)} "
+        f"on {processes.device}"
     )
     before = len(skipped)
     try:
@@ -120,6 +122,8 @@ def _train(
         if len(skipped) > before:
             console.print(str(skipped))
         processes.close()
+        if processes.main:
+            leave_curves(run.folder)
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     console.print(f"finished: {run.folder} ({outcome.progress.audio_seconds / 3600:.2f} h of audio heard)")

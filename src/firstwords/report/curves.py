@@ -1,0 +1,194 @@
+"""The curves of runs as a picture: what a log says, at a glance."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from firstwords.errors import CheckpointError
+from firstwords.training.run import LOG, read_log
+
+CURVES = "curves.png"
+Records = Sequence[Mapping[str, Any]]
+"""Lines of a run's log."""
+
+LOSS_CEILING = 6.0
+"""Bits per character; a guess among 27 equally likely letters costs 4.75."""
+RATE_CEILING = 110.0
+"""Percent; above 100 a recogniser writes more than was said."""
+
+_COLOURS = ("#1f6fb4", "#d9661f", "#3a8f4d", "#8457a8")
+_GREY = "#7f7f7f"
+
+
+def plot_run(folder: Path) -> Path | None:
+    """Draws a run's log into its `curves.png`; None where the log has nothing to draw yet.
+
+    Raises:
+        CheckpointError: no log there, or the picture cannot be written.
+    """
+    if not (folder / LOG).is_file():
+        raise CheckpointError(f"{folder}: no {LOG} there")
+    records = read_log(folder)
+    path = folder / CURVES
+    if any("bits_per_label" in record or "valid_bits_per_label" in record for record in records):
+        plot_curves(path, words={"": records}, title=folder.name)
+    elif any("bits" in record or "valid_bits" in record for record in records):
+        plot_curves(path, listening=records, title=folder.name)
+    else:
+        return None
+    return path
+
+
+def leave_curves(folder: Path) -> None:
+    """`plot_run` for the end of a run: whatever goes wrong with a picture is said in the log and costs nothing else."""
+    with contextlib.suppress(Exception):
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it announces its font cache
+        plot_run(folder)
+
+
+def plot_curves(
+    path: Path,
+    listening: Records | None = None,
+    words: Mapping[str, Records] | None = None,
+    title: str = "",
+) -> None:
+    """Draws a row of panels for pre-training, and one for any number of fine-tunings, one over the other.
+
+    Args:
+        path: .png, .svg or .pdf.
+        listening: log of a pre-training run: loss beside chance level, accuracy, codes in use.
+        words: logs of fine-tuning runs by name: loss, character and word error rate on validation utterances.
+        title: over everything.
+
+    Raises:
+        CheckpointError: the picture cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    rows = (listening is not None) + bool(words)
+    figure = Figure(figsize=(12.5, 0.4 * bool(title) + 3.5 * rows), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)  # type: ignore[union-attr]
+    panels = figure.subplots(rows, 3, squeeze=False)
+    if listening is not None:
+        _draw_listening(panels[0], listening)
+    if words:
+        _draw_words(panels[-1], words)
+    for axes in panels.flat:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("update")
+        axes.set_xlim(left=0)
+    if title:
+        figure.suptitle(title, fontsize=13, fontweight="bold")
+    try:
+        figure.savefig(path, dpi=120)
+    except (OSError, ValueError) as error:  # ValueError: an ending that matplotlib does not know
+        raise CheckpointError(f"{path}: cannot be written ({error})") from error
+
+
+def _draw_listening(panels: Any, records: Records) -> None:
+    """Loss, accuracy, codes: training thin, validation with dots."""
+    loss, accuracy, codes = panels
+    for axes, name in ((loss, "bits"), (accuracy, "accuracy")):
+        scale = 100 if name == "accuracy" else 1
+        _line(axes, records, name, _COLOURS[0], "training", scale)
+        _line(axes, records, f"valid_{name}", _COLOURS[1], "validation", scale, dots=True)
+    chance = next((record["chance_bits"] for record in records if "chance_bits" in record), None)
+    chance = chance or next((r["valid_chance_bits"] for r in records if "valid_chance_bits" in r), None)
+    if chance is not None:
+        loss.axhline(chance, color=_GREY, linewidth=1, linestyle="--")
+        loss.annotate(
+            f"chance, {chance:.2f} bits",
+            (1, chance),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            color=_GREY,
+            fontsize=9,
+        )
+        low, high = loss.get_ylim()
+        loss.set_ylim(min(low, chance - 0.2), max(high, chance + 0.15 * (chance - min(low, chance - 0.2))))
+        accuracy.axhline(100 * 2**-chance, color=_GREY, linewidth=1, linestyle="--")
+    loss.set(title="Listening: contrastive loss", ylabel="bits")
+    accuracy.set(title="Listening: hidden sound told from distractors", ylabel="% of masked frames")
+    accuracy.set_ylim(bottom=0)
+    _line(codes, records, "codes_perplexity", _COLOURS[0], "codes chosen")
+    _line(codes, records, "probabilities_perplexity", _COLOURS[2], "their probabilities")
+    codes.set(title="Listening: codes in use (perplexity)", ylabel="summed over codebooks")
+    codes.set_ylim(bottom=0)
+    for axes in panels:
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_words(panels: Any, runs: Mapping[str, Records]) -> None:
+    """Loss, CER, WER; a colour for each run."""
+    loss, characters, words = panels
+    for (name, records), colour in zip(runs.items(), _COLOURS * len(runs), strict=False):
+        _line(loss, records, "bits_per_label", colour, f"{name}, training" if name else "training", width=1)
+        _line(
+            loss,
+            records,
+            "valid_bits_per_label",
+            colour,
+            f"{name}, validation" if name else "validation",
+            dots=True,
+        )
+        _line(characters, records, "valid_cer", colour, name, 100, dots=True, last="{:.0f} %")
+        _line(words, records, "valid_wer", colour, name, 100, dots=True, last="{:.0f} %")
+    loss.set(title="Words: CTC loss", ylabel="bits per character")
+    drawn = [value for line in loss.lines for value in line.get_ydata() if math.isfinite(value)]
+    if drawn:  # the first updates of CTC are far above everything that matters
+        loss.set_ylim(0, 1.1 * min(max(drawn), LOSS_CEILING))
+    characters.set(title="Words: character error rate, validation", ylabel="%")
+    words.set(title="Words: word error rate, validation", ylabel="%")
+    for axes in (characters, words):
+        axes.set_ylim(0, RATE_CEILING)
+    for axes in panels:
+        if any(name for name in axes.get_legend_handles_labels()[1]):
+            axes.legend(frameon=False, fontsize=9)
+
+
+def _line(
+    axes: Any,
+    records: Records,
+    key: str,
+    colour: str,
+    label: str,
+    scale: float = 1,
+    dots: bool = False,
+    width: float = 1.8,
+    last: str = "",
+) -> None:
+    """One figure of the log over the updates; `last` writes the final value beside the line."""
+    points = [(r["update"], scale * r[key]) for r in records if isinstance(r.get(key), int | float)]
+    if not points:
+        return
+    updates, values = zip(*points, strict=True)
+    axes.plot(
+        updates,
+        values,
+        color=colour,
+        linewidth=width,
+        marker="o" if dots else None,
+        markersize=4,
+        label=label or "_nolegend_",
+    )
+    if last:
+        axes.annotate(
+            last.format(values[-1]),
+            (updates[-1], values[-1]),
+            xytext=(4, 5),
+            textcoords="offset points",
+            color=colour,
+            fontsize=9,
+            ha="right",
+        )
