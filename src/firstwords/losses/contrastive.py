@@ -178,7 +178,7 @@ def contrastive_logits(
     left = _spread(F.normalize(context.float(), dim=-1, eps=1e-8), indices.scored_slots, groups * rows)
     right = _spread(F.normalize(targets.float(), dim=-1, eps=1e-8), indices.pool_slots, groups * most)
     with torch.autocast(context.device.type, enabled=False):
-        similarity = torch.bmm(left.view(groups, rows, -1), right.view(groups, most, -1).transpose(1, 2))
+        similarity = torch.bmm(left.unflatten(0, (groups, rows)), right.unflatten(0, (groups, most)).mT)
     logits = similarity.gather(2, indices.choices) / temperature
     if codes is not None:
         names = _spread(_name_codes(codes), indices.pool_slots, groups * most).view(groups, most)

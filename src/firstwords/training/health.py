@@ -47,8 +47,10 @@ class Health:
         return self._say(update, bits, chance, accuracy, perplexity, before)
 
     def _judge(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float) -> Verdict:
-        few_codes = bool(self.codebooks) and perplexity < 1.5 * self.codebooks
-        if update >= FIRST_LOOK // 2 and few_codes and (accuracy > 0.9 or bits < 0.1 * chance):
+        ill = self.verdict == "collapsed"  # a collapsed run wavers; it is well only when clearly better
+        few_codes = bool(self.codebooks) and perplexity < (4 if ill else 1.5) * self.codebooks
+        too_easy = accuracy > (0.5 if ill else 0.9) or bits < 0.1 * chance
+        if update >= FIRST_LOOK // 2 and few_codes and too_easy:
             return "collapsed"
         if not self.codebooks and update >= FIRST_LOOK and accuracy > 0.99:
             return "collapsed"
