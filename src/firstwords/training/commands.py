@@ -43,7 +43,7 @@ def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
     training, validation = choose_splits(utterances, data.train, data.valid, data.held_out)
     task = Pretraining(config, training, validation, processes, skipped)
     facts = fingerprint(task.training)
-    run = Run(out, "pretrain", to_dict(config), facts, processes.main)
+    run = Run(out, "pretrain", to_dict(config), facts, processes.main, config.training.tensorboard)
     return _train(task, config, run, facts, len(task.validation), skipped, processes)
 
 
@@ -72,7 +72,8 @@ def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneCo
     training, validation = choose_splits(transcribed, data.train, data.valid, data.held_out)
     task = Finetuning(config, encoder, weights, training, validation, processes, skipped, source)
     facts = fingerprint(task.training)
-    run = Run(out, "finetune", to_dict(config), facts | {"source": source}, processes.main)
+    tensorboard = config.training.tensorboard
+    run = Run(out, "finetune", to_dict(config), facts | {"source": source}, processes.main, tensorboard)
     if processes.main:
         task.alphabet.save(out / "alphabet.json")
     return _train(task, config, run, facts, len(task.validation), skipped, processes)

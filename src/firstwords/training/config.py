@@ -66,9 +66,11 @@ class TrainingConfig:
     """Updates between two validations."""
     save_every: int = 500
     """Updates between two checkpoints."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too, into the run's folder (pip install 'firstwords[tensorboard]')."""
 
 
-SPLITTING = ("micro_batch_seconds", "device", "workers", "log_every", "validate_every", "save_every")
+SPLITTING = ("micro_batch_seconds", "device", "workers", "log_every", "validate_every", "save_every", "tensorboard")
 """Fields of TrainingConfig that a continued run may change: they share out the work and change no result."""
 
 

@@ -15,7 +15,7 @@ import yaml
 
 from firstwords import __version__
 from firstwords.checkpoints.own import Checkpoint, read_checkpoint, write_checkpoint
-from firstwords.errors import CheckpointError, ConfigError
+from firstwords.errors import CheckpointError, ConfigError, MissingExtraError
 from firstwords.training.config import SPLITTING
 
 CONFIG = "config.yaml"
@@ -37,13 +37,21 @@ class Run:
         config: the resolved configuration, as plain containers.
         data: what the run trains on, in a few words and numbers (JSON); a run goes on with the same data only.
         write: does this process write? Others only read.
+        tensorboard: write the log for TensorBoard too.
 
     Raises:
         CheckpointError: the folder holds another run, naming what differs, or files that are no run.
+        MissingExtraError: TensorBoard is asked for and not installed.
     """
 
     def __init__(
-        self, folder: Path, kind: str, config: dict[str, Any], data: dict[str, Any], write: bool = True
+        self,
+        folder: Path,
+        kind: str,
+        config: dict[str, Any],
+        data: dict[str, Any],
+        write: bool = True,
+        tensorboard: bool = False,
     ) -> None:
         self.folder = folder
         self.write = write
@@ -59,6 +67,7 @@ class Run:
         if write:
             text = yaml.safe_dump(asked | {"command": shlex.join(sys.argv)}, sort_keys=False, allow_unicode=True)
             self._replace(CONFIG, text)
+        self._board = _open_board(folder) if write and tensorboard else None
 
     def _same(self, asked: dict[str, Any]) -> None:
         try:
@@ -93,6 +102,11 @@ class Run:
 
     def log(self, record: dict[str, Any]) -> None:
         """Appends a line to log.jsonl; numbers keep five significant digits."""
+        if self._board is not None:
+            for key, value in record.items():
+                if isinstance(value, int | float) and key != "update":
+                    self._board.add_scalar(key, value, record["update"])
+            self._board.flush()
         if self.write:
             rounded = {
                 key: float(f"{value:.5g}") if isinstance(value, float) else value for key, value in record.items()
@@ -136,6 +150,15 @@ class Run:
                 f"{self.folder / name}: cannot be written ({error.strerror}); free some space or choose another --out. "
                 "What the run has saved is whole, and the same command goes on from there"
             ) from error
+
+
+def _open_board(folder: Path) -> Any:
+    """A writer of TensorBoard events."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise MissingExtraError("training.tensorboard", "tensorboard", "tensorboard") from error
+    return SummaryWriter(str(folder))
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
