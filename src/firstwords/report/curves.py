@@ -69,10 +69,11 @@ def plot_curves(
         CheckpointError: the picture cannot be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     rows = (listening is not None) + bool(words)
-    figure = Figure(figsize=(12.5, 0.4 * bool(title) + 3.5 * rows), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.1, w_pad=0.1)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1)
+    figure = Figure(figsize=(12.5, 0.4 * bool(title) + 3.5 * rows), layout=layout)
     panels = figure.subplots(rows, 3, squeeze=False)
     if listening is not None:
         _draw_listening(panels[0], listening)
