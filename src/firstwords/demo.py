@@ -69,12 +69,12 @@ class DemoConfig:
         """Raises ConfigError for amounts that no demo can have."""
         for field in dataclasses.fields(self):
             if field.name != "seed" and getattr(self, field.name) < 1:
-                raise ConfigError(f"demo: {field.name} must be at least 1, found {getattr(self, field.name)}")
+                raise ConfigError(f"{field.name} must be at least 1, found {getattr(self, field.name)}")
         if self.labelled > self.sentences:
-            raise ConfigError(f"demo: {self.labelled} labelled sentences of {self.sentences}")
+            raise ConfigError(f"{self.labelled} labelled sentences of {self.sentences}")
         needed, there = self.sentences + self.dev_sentences + self.test_sentences, len(demo_sentences())
         if needed > there:
-            raise ConfigError(f"demo: {needed} sentences asked for, there are {there}")
+            raise ConfigError(f"{needed} sentences asked for, there are {there}")
 
 
 @dataclass(frozen=True)

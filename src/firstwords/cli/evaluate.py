@@ -6,12 +6,12 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
 
-from firstwords.cli.options import parse
+from firstwords.cli.options import parse, several
 from firstwords.evaluation import evaluate, in_splits
 from firstwords.recognizer import Recognizer
 from firstwords.report.evaluation import print_score
@@ -24,7 +24,7 @@ class Arguments:
 
     recognizer: tyro.conf.Positional[Path]
     """A fine-tuning run, or a checkpoint."""
-    corpus: tyro.conf.Positional[tuple[Path, ...]]
+    corpus: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("CORPUS")]
     """Corpus folders or manifests with transcripts."""
     split: str = "test"
     """Which utterances; "all" takes every one. A corpus without splits is taken whole."""

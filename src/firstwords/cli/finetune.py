@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from firstwords.cli.options import option, parse
+from firstwords.cli.options import option, parse, several
 from firstwords.recipes import load_recipe
 from firstwords.training.commands import finetune
 from firstwords.training.finetune import FinetuneConfig
@@ -23,7 +23,7 @@ class Arguments:
     Every field of the recipe can be set here too. The same command goes on with a run that was stopped or killed.
     """
 
-    corpus: tyro.conf.Positional[tuple[Path, ...]]
+    corpus: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("CORPUS")]
     """Corpus folders or manifests with transcripts."""
     source: Annotated[str, tyro.conf.arg(name="from")]
     """A pre-training run or checkpoint; or the name of a pre-training recipe, for random weights of its shape."""

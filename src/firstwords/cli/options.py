@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import tyro
 
 Arguments = TypeVar("Arguments")
+
+
+def several(metavar: str) -> Any:
+    """Annotation of a positional tuple: its name in the help text, where tyro would write that it defaults to none."""
+    return tyro.conf.arg(metavar=f"{metavar} ...", help_behavior_hint="(one or more)")
 
 
 def parse(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from firstwords.cli.options import option, parse
+from firstwords.cli.options import option, parse, several
 from firstwords.recipes import load_recipe
 from firstwords.training.commands import pretrain
 from firstwords.training.pretrain import PretrainConfig
@@ -22,7 +22,7 @@ class Arguments:
     Several processes: torchrun --nproc-per-node N -m firstwords pretrain ...
     """
 
-    corpus: tyro.conf.Positional[tuple[Path, ...]]
+    corpus: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("CORPUS")]
     """Corpus folders or manifests."""
     out: Path
     """Folder of the run."""

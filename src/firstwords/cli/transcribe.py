@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from firstwords.audio import AUDIO_SUFFIXES
-from firstwords.cli.options import parse
+from firstwords.cli.options import parse, several
 from firstwords.corpus.manifest import MANIFEST_NAME, read_manifest
 from firstwords.corpus.parallel import track
 from firstwords.errors import AudioError, CorpusError
@@ -30,7 +30,7 @@ class Arguments:
 
     recognizer: tyro.conf.Positional[Path]
     """A fine-tuning run, or a checkpoint."""
-    recordings: tyro.conf.Positional[tuple[Path, ...]]
+    recordings: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("RECORDING")]
     """Files, folders (searched for recordings), corpus folders or manifests."""
     format: Literal["text", "jsonl"] = "text"
     """Plain text, or JSON Lines with id, text and duration."""
@@ -46,8 +46,10 @@ def run(arguments: list[str]) -> int:
     """Transcribes; 2 where not a single recording could be read."""
     chosen = parse(Arguments, arguments, "transcribe", flags=True)
     sources = [source for place in chosen.recordings for source in _sources(place)]
+    if not chosen.recordings:
+        raise CorpusError("nothing to transcribe: name recordings, folders or a corpus")
     if not sources:
-        raise CorpusError(f"no recording in {', '.join(map(str, chosen.recordings)) or 'nothing'}")
+        raise CorpusError(f"no recording in {', '.join(map(str, chosen.recordings))}")
     recognizer = Recognizer.load(chosen.recognizer, chosen.device)
     skipped: list[str] = []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
     Raises:
         FirstwordsError: whatever keeps the run from starting or going on.
     """
-    check_training(config.training, config.steps)
+    check_training(config.training, config.steps, config.seed)
     processes = Processes(config.training.device)
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
@@ -62,7 +63,7 @@ def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneCo
     Raises:
         FirstwordsError: whatever keeps the run from starting or going on.
     """
-    check_training(config.training, config.steps)
+    check_training(config.training, config.steps, config.seed)
     processes = Processes(config.training.device)
     encoder, weights = _starting_point(source, config)
     skipped = Skipped()
@@ -81,8 +82,11 @@ def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneCo
 
 def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig, dict[str, Tensor] | None]:
     """The encoder's configuration, and its weights unless they shall be random."""
-    if not Path(source).exists() and source in recipe_names("pretrain"):
-        return load_recipe(source, "pretrain", PretrainConfig).model.encoder, None
+    if not Path(source).exists():
+        if source in (recipes := recipe_names("pretrain")):
+            return load_recipe(source, "pretrain", PretrainConfig).model.encoder, None
+        if near := difflib.get_close_matches(source, recipes, n=1):
+            raise CheckpointError(f"{source}: no run here, and no recipe; did you mean {near[0]!r}?")
     encoder, _ = load_encoder_weights(Path(source))
     weights = dict(encoder.state_dict()) if config.weights == "pretrained" else None
     return encoder.config, weights
