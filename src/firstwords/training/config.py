@@ -74,7 +74,7 @@ SPLITTING = ("micro_batch_seconds", "device", "workers", "log_every", "validate_
 """Fields of TrainingConfig that a continued run may change: they share out the work and change no result."""
 
 
-def check_training(config: TrainingConfig, steps: int) -> None:
+def check_training(config: TrainingConfig, steps: int, seed: int = 0) -> None:
     """Raises ConfigError for settings that no run can have."""
     for name in ("batch_seconds", "bucket_seconds", "micro_batch_seconds"):
         if not getattr(config, name) > 0:  # nor NaN
@@ -84,6 +84,8 @@ def check_training(config: TrainingConfig, steps: int) -> None:
             raise ConfigError(f"training: {name} must be at least 1, found {getattr(config, name)}")
     if steps < 1:
         raise ConfigError(f"steps must be at least 1, found {steps}")
+    if seed < 0:
+        raise ConfigError(f"seed must not be below 0, found {seed}")
     schedule, optimizer = config.schedule, config.optimizer
     if len(optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in optimizer.betas):
         raise ConfigError(f"training: optimizer: betas takes two numbers from 0 to below 1, found {optimizer.betas}")

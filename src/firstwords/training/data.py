@@ -90,10 +90,16 @@ def with_durations(utterances: Iterable[Utterance], skipped: Skipped) -> list[Ut
         if utterance.duration is not None:
             return utterance
         try:
-            return dataclasses.replace(utterance, duration=probe(utterance.source()).duration - utterance.start)
+            found = probe(utterance.source())
         except AudioError as error:
             skipped.add(utterance.id, str(error))
             return None
+        if found.cut_short:
+            skipped.add(
+                utterance.id, f"utterance {utterance.id}: {utterance.audio}: cut short after {found.duration:.2f} s"
+            )
+            return None
+        return dataclasses.replace(utterance, duration=max(0.0, found.duration - utterance.start))
 
     with ThreadPoolExecutor() as pool:
         measured = [utterance for utterance in pool.map(measure, utterances) if utterance is not None]

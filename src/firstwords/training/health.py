@@ -62,9 +62,9 @@ class Health:
         if self.verdict == "collapsed":
             return (
                 f"COLLAPSED after {update} updates: accuracy {accuracy:.2f} with {perplexity:.1f} codes in use "
-                f"(the fewest possible: {self.codebooks}); the loss of {bits:.2f} bits means nothing any more. Mend: more audio "
-                "per update (training.batch_seconds), a lower rate (training.schedule.peak) or a longer warm-up; look for "
-                "constant, silent or repeated recordings (firstwords audit). Start again in a new folder."
+                f"(the fewest possible: {self.codebooks}); the loss of {bits:.2f} bits means nothing any more. "
+                "Mend: more audio per update (training.batch_seconds), a lower rate (training.schedule.peak) or a "
+                "longer warm-up; look for constant, silent or repeated recordings (firstwords audit). Start again in a new folder."
             )
         if self.verdict == "stuck":
             return (
@@ -76,7 +76,7 @@ class Health:
         if self.verdict == "at chance":
             return (
                 f"at chance level after {update} updates: {bits:.2f} of {chance:.2f} bits. Runs of this recipe may "
-                f"need up to {self.patience} updates to leave it; if this one has not by then, raise training.schedule.peak "
-                "or training.batch_seconds, and look at the data (firstwords audit)."
+                f"need up to {self.patience} updates to leave it; if this one has not by then, raise "
+                "training.schedule.peak or training.batch_seconds, and look at the data (firstwords audit)."
             )
         return f"healthy again after {update} updates (was: {before}): {bits:.2f} bits, chance is {chance:.2f}."

@@ -164,8 +164,8 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
                 idle += 1
                 if idle == MOST_SKIPPED or (after.index == 0 and idle > progress.position.index):
                     raise CorpusError(
-                        f"no recording of {idle} update{'s' * (idle > 1)} in a row could be used, up to update {update}; "
-                        f"are they still there? What was wrong with each is in {run.folder / SKIPPED}; the same "
+                        f"no recording of {idle} update{'s' * (idle > 1)} in a row could be used, up to update "
+                        f"{update}; are they still there? What was wrong with each is in {run.folder / SKIPPED}; the same "
                         "command goes on once that is mended"
                     )
             progress.update, progress.position = update + 1, after
