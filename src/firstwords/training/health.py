@@ -64,7 +64,8 @@ class Health:
                 f"COLLAPSED after {update} updates: accuracy {accuracy:.2f} with {perplexity:.1f} codes in use "
                 f"(the fewest possible: {self.codebooks}); the loss of {bits:.2f} bits means nothing any more. "
                 "Mend: more audio per update (training.batch_seconds), a lower rate (training.schedule.peak) or a "
-                "longer warm-up; look for constant, silent or repeated recordings (firstwords audit). Start again in a new folder."
+                "longer warm-up; look for constant, silent or repeated recordings (firstwords audit). Start again in "
+                "a new folder."
             )
         if self.verdict == "stuck":
             return (

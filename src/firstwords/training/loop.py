@@ -165,8 +165,8 @@ def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run:
                 if idle == MOST_SKIPPED or (after.index == 0 and idle > progress.position.index):
                     raise CorpusError(
                         f"no recording of {idle} update{'s' * (idle > 1)} in a row could be used, up to update "
-                        f"{update}; are they still there? What was wrong with each is in {run.folder / SKIPPED}; the same "
-                        "command goes on once that is mended"
+                        f"{update}; are they still there? What was wrong with each is in {run.folder / SKIPPED}; "
+                        "the same command goes on once that is mended"
                     )
             progress.update, progress.position = update + 1, after
             progress.audio_seconds += float(counts[-1])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.config import to_dict
-from firstwords.corpus.batches import Bucket, UpdatePlan
+from firstwords.corpus.batches import Bucket, UpdatePlan, share
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AudioError, ConfigError, CorpusError
 from firstwords.losses.contrastive import (
@@ -294,11 +294,14 @@ class Pretraining:
         if not chosen:
             return {}
         lengths = np.minimum(sample_lengths(chosen), self.crop)
-        micro = round(self.settings.training.micro_batch_seconds * SAMPLE_RATE)
+        bucket_samples, micro_samples = (
+            round(seconds * SAMPLE_RATE)
+            for seconds in (self.settings.training.bucket_seconds, self.settings.training.micro_batch_seconds)
+        )
         totals: Sums = {}
         alone = Processes.alone(self.processes.device)
-        for members in UpdatePlan(lengths, micro, micro, crop=True, seed=0).epoch(0):
-            for bucket in members:
+        for update_buckets in UpdatePlan(lengths, bucket_samples, bucket_samples, crop=True, seed=0).epoch(0):
+            for bucket in share(update_buckets, micro_samples):
                 part = [chosen[i] for i in bucket.members]
                 batch = self.make_batch(part, bucket.samples, (VALIDATION_SEED,))
                 if batch is None or len(batch.indices.scored) == 0:
