@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from conftest import tone, write_tone
+from conftest import write_tone
 from safetensors import safe_open
 
 from firstwords.cli import main
 from firstwords.config import from_dict
 from firstwords.corpus.manifest import read_manifest
+from firstwords.training.data import Skipped
 from firstwords.training.finetune import FinetuneConfig, Finetuning
 from firstwords.training.loop import train
 from firstwords.training.pretrain import PretrainConfig, Pretraining
@@ -169,15 +170,11 @@ def settings(base: dict[str, Any], changes: dict[str, Any] | None = None) -> Any
 
 def pretraining(corpus: Path, changes: dict[str, Any] | None = None) -> Pretraining:
     """The task alone, without a run."""
-    from firstwords.training.data import Skipped
-
     return Pretraining(settings(PRETRAIN, changes), read_manifest(corpus), [], Processes("cpu"), Skipped())
 
 
 def finetuning(corpus: Path, changes: dict[str, Any] | None = None) -> Finetuning:
     """The task alone, from random weights of the tiny encoder's shape."""
-    from firstwords.training.data import Skipped
-
     encoder = settings(PRETRAIN).model.encoder
     config = settings(FINETUNE, changes)
     return Finetuning(config, encoder, None, read_manifest(corpus), [], Processes("cpu"), Skipped(), "test")
@@ -187,6 +184,3 @@ def run_task(task: Any, out: Path) -> None:
     """The loop around a task."""
     run = Run(out, "test", {}, {})
     train(task, task.settings.training, task.settings.steps, task.settings.seed, run, task.processes)
-
-
-__all__ = [name for name in dir() if not name.startswith("_")] + ["tone"]
