@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+torch.set_num_threads(1)
+"""Models here are tiny: threads would cost more than they give, most of all beside other work on the machine."""
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,18 +76,8 @@ def kill_and_go_on(arguments: list[str], out: Path, kills: int) -> list[float]:
     return moments
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """As `start` has it: the order of sums depends on the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("one_thread")
 class TestKilled:
-    """SIGKILL in real processes: nothing can be saved or said."""
+    """SIGKILL in real processes: nothing can be saved or said. One thread here as there (conftest, `start`)."""
 
     def test_pretraining(self, corpus: Path, tmp_path: Path) -> None:
         changes = merged(DROPOUTS, {"steps": 80, "training": {"save_every": 3}})
