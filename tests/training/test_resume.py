@@ -28,6 +28,7 @@ import firstwords.training.loop as loop
 from firstwords.cli import main
 from firstwords.corpus.batches import UpdatePlan
 from firstwords.training.loader import Loader
+from firstwords.training.progress import restore
 from firstwords.training.run import read_log
 
 DROPOUTS: dict[str, Any] = {
@@ -255,5 +256,5 @@ def test_a_perfect_score_is_remembered() -> None:
         def forget_after(self, update: int) -> None: ...
 
     model = torch.nn.Linear(2, 2)
-    progress = loop._resume(Folder(), model, torch.optim.AdamW(model.parameters()), loop.Console(quiet=True))  # type: ignore[arg-type]
+    progress = restore(Folder(), model, torch.optim.AdamW(model.parameters()))  # type: ignore[arg-type]
     assert progress.best == 0.0 and progress.update == 3

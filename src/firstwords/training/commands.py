@@ -21,10 +21,11 @@ from firstwords.text.alphabet import transcript_of
 from firstwords.training.config import check_training
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.training.finetune import FinetuneConfig, Finetuning
-from firstwords.training.loop import Task, train
+from firstwords.training.loop import train
 from firstwords.training.pretrain import PretrainConfig, Pretraining
 from firstwords.training.processes import Processes
 from firstwords.training.run import SKIPPED, Run
+from firstwords.training.task import Task
 
 
 def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:

@@ -27,8 +27,8 @@ from firstwords.text.normalization import NormalizationConfig
 from firstwords.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig
 from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
 from firstwords.training.loader import Loader
-from firstwords.training.loop import Sums
 from firstwords.training.processes import Processes
+from firstwords.training.task import Sums
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from firstwords.training.config import TrainingConfig
 from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
 from firstwords.training.health import Health
 from firstwords.training.loader import Loader
-from firstwords.training.loop import Sums
 from firstwords.training.processes import Processes
+from firstwords.training.task import Sums
 
 VALIDATION_SEED = 1_000_003
 """Masks and distractors of validation are the same in every run of the same data."""

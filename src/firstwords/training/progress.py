@@ -1,0 +1,121 @@
+"""Where a run stands: in its checkpoint, and between two lines of its log."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from firstwords.checkpoints.own import Checkpoint, load_weights
+from firstwords.corpus.batches import Position
+from firstwords.training.run import Run
+from firstwords.training.task import Sums, Task
+
+
+@dataclass
+class Progress:
+    """Part of every checkpoint."""
+
+    update: int = 0
+    """Updates done."""
+    position: Position = field(default_factory=Position)
+    """In the data."""
+    audio_seconds: float = 0.0
+    """Heard so far, by all processes."""
+    best: float = math.inf
+    """Lowest validation figure so far."""
+
+
+def snapshot(task: Task[Any], progress: Progress, optimizer: torch.optim.Optimizer | None = None) -> Checkpoint:
+    """A checkpoint of this moment; with the optimiser it is one to go on from."""
+    moments: dict[str, Tensor] = {}
+    if optimizer is not None:
+        names = [name for name, _ in task.model.named_parameters()]
+        for number, values in optimizer.state_dict()["state"].items():
+            moments |= {f"{names[number]}/{kind}": value for kind, value in values.items()}
+    saved = {
+        "update": progress.update,
+        "position": {"epoch": progress.position.epoch, "index": progress.position.index},
+        "audio_seconds": progress.audio_seconds,
+        "best": None if math.isinf(progress.best) else progress.best,
+    }
+    weights = dict(task.model.state_dict())
+    return Checkpoint(task.kind, task.config(), weights, moments, {"progress": saved} | task.state())
+
+
+def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Puts weights and optimiser state of the run's last checkpoint in place; a new run starts at update 0.
+
+    No random state is stored: every choice follows from (seed, update).
+    """
+    last = run.last()
+    if last is None:
+        return Progress()
+    load_weights(model, last.weights, str(run.folder))
+    names = [name for name, _ in model.named_parameters()]
+    moments: dict[int, dict[str, Tensor]] = {}
+    for key, value in last.optimizer.items():
+        name, kind = key.rsplit("/", 1)
+        moments.setdefault(names.index(name), {})[kind] = value
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+    saved = last.state["progress"]
+    best = math.inf if saved["best"] is None else saved["best"]
+    progress = Progress(saved["update"], Position(**saved["position"]), saved["audio_seconds"], best)
+    run.forget_after(progress.update)
+    return progress
+
+
+class Meter:
+    """Sums and clocks between two lines of the log."""
+
+    def __init__(self, steps: int, progress: Progress) -> None:
+        self.steps = steps
+        self.started = time.perf_counter()
+        self.first_update = progress.update
+        self._reset(progress, 0.0)
+
+    def _reset(self, progress: Progress, waited: float) -> None:
+        self.sums: Sums = {}
+        self._since = time.perf_counter()
+        self._waited = waited
+        self._audio_before = progress.audio_seconds
+        self._update_before = progress.update
+
+    def add(self, sums: Sums) -> None:
+        """Adds what a micro-batch or an update brought."""
+        for name, value in sums.items():
+            value = value.detach()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def take(self, waited: float, progress: Progress) -> tuple[Sums, dict[str, float]]:
+        """The sums so far and figures of time; starts anew. `waited`: seconds spent waiting for data, ever."""
+        seconds = time.perf_counter() - self._since
+        audio = progress.audio_seconds - self._audio_before
+        timing = {
+            "hours_per_update": audio / 3600 / max(1, progress.update - self._update_before),
+            "hours_total": progress.audio_seconds / 3600,
+            "audio_per_second": audio / seconds,
+            "data_wait": (waited - self._waited) / seconds,
+            "seconds_left": self.seconds_left(progress),
+        }
+        sums = self.sums
+        self._reset(progress, waited)
+        return sums, timing
+
+    def seconds_left(self, progress: Progress) -> float:
+        """Until all updates are done, at the pace so far."""
+        done = max(1, progress.update - self.first_update)
+        return (time.perf_counter() - self.started) / done * (self.steps - progress.update)
+
+
+def time_left(seconds: float) -> str:
+    """Seconds as a person says them."""
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days} d {hours} h left"
+    return f"{hours} h {minutes:02} min left" if hours else f"{minutes} min {whole % 60:02} s left"
