@@ -6,6 +6,7 @@ encoder = firstwords.load_encoder("runs/listen")
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from firstwords.recognizer import Recognizer, Transcript, load_encoder
 
 __version__ = "0.1.0"
+
+# On CPUs torch's oneDNN keeps 1,024 prepared operations, about 5 MB for each length of audio that it has met, which
+# grows to gigabytes over recordings of many lengths; it reads this when it is first used.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 __all__ = ["FirstwordsError", "Recognizer", "Transcript", "__version__", "load_encoder"]
 
 

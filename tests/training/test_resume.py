@@ -25,6 +25,7 @@ from tiny import (
 )
 
 import firstwords.training.loop as loop
+from firstwords.checkpoints.own import Checkpoint
 from firstwords.cli import main
 from firstwords.corpus.batches import UpdatePlan
 from firstwords.training.loader import Loader
@@ -248,7 +249,7 @@ def test_a_perfect_score_is_remembered() -> None:
         folder = Path("run")
 
         def last(self) -> Any:
-            return loop.Checkpoint(
+            return Checkpoint(
                 "ctc", {}, dict(model.state_dict()), {},
                 {"progress": {"update": 3, "position": {"epoch": 0, "index": 3}, "audio_seconds": 1.0, "best": 0.0}},
             )  # fmt: skip

@@ -16,6 +16,8 @@ from firstwords.errors import CorpusError
 
 TIE_SAMPLES = 4_000
 """Lengths that differ by less than this (0.25 s) count as alike when an epoch is sorted, so that neighbours change."""
+CROP_SAMPLES = 1_600
+"""Crops are a whole number of these (0.1 s) long, where they are not shorter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +71,17 @@ class UpdatePlan:
             longest = int(self.lengths[order[first : first + 1 + self.bucket_samples // TIE_SAMPLES]].max())
             last = first + max(1, self.bucket_samples // longest)
             members = order[first:last]
-            limit = self.lengths[members].min() if self.crop else self.lengths[members].max()
-            buckets.append(Bucket(members, int(limit)))
+            buckets.append(Bucket(members, self._common_length(members)))
             first = last
         shuffled = [buckets[number] for number in random.permutation(len(buckets))]
         return self._fill(shuffled)
+
+    def _common_length(self, members: np.ndarray) -> int:
+        """What utterances of a bucket are cropped or padded to; crops come in few lengths, which compiled code likes."""
+        if not self.crop:
+            return int(self.lengths[members].max())
+        shortest = int(self.lengths[members].min())
+        return shortest // CROP_SAMPLES * CROP_SAMPLES or shortest
 
     def _fill(self, buckets: list[Bucket]) -> list[list[Bucket]]:
         """Consecutive buckets as updates of nearly equal audio, none of them empty."""
