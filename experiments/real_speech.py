@@ -1,6 +1,6 @@
 """Real speech: does listening first help? wav2vec 2.0 pre-trained on all English training audio, then few labels.
 
-    python experiments/real_speech.py SPEECH WORK [--steps 6000 --finetune-steps 1500 --stage all]
+    python experiments/real_speech.py SPEECH WORK [--steps 4500 --finetune-steps 1200 --stage all]
 
 SPEECH is a folder of corpora with manifests (fsdd, kathleen, librispeech_sample, ...). Everything is written under WORK
 and goes on where it was stopped. The stages:
@@ -53,7 +53,7 @@ class Settings:
     """Where everything is written."""
     recipe: str = "wav2vec2-tiny"
     """Pre-training recipe."""
-    steps: int = 6000
+    steps: int = 4500
     """Updates of pre-training."""
     batch_seconds: float = 32.0
     """Audio of a pre-training update."""
@@ -61,10 +61,12 @@ class Settings:
     """Longest crop."""
     temperature_decay: float = 0.9995
     """Of the Gumbel softmax: reaches 0.5 after 2,772 updates."""
-    finetune_steps: int = 1500
+    finetune_steps: int = 1200
     """Updates of each fine-tuning."""
     finetune_recipe: str = "ctc-small"
     """Fine-tuning recipe."""
+    labels: tuple[Literal["10min", "1h"], ...] = ("10min", "1h")
+    """How much transcribed speech to fine-tune on."""
     seed: int = 1
     """Of everything."""
     stage: Literal["all", "prepare", "pretrain", "finetune", "evaluate"] = "all"
@@ -108,7 +110,7 @@ def listen(settings: Settings) -> None:
 
 def speak(settings: Settings) -> None:
     corpora = [settings.work / "corpora" / name for name in LABELLED]
-    for label, hours in HOURS.items():
+    for label in settings.labels:
         for weights in ("pretrained", "random"):
             config = load_recipe(settings.finetune_recipe, "finetune", FinetuneConfig)
             config = dataclasses.replace(
@@ -116,7 +118,7 @@ def speak(settings: Settings) -> None:
                 weights=weights,
                 steps=settings.finetune_steps,
                 seed=settings.seed,
-                data=dataclasses.replace(config.data, hours=hours),
+                data=dataclasses.replace(config.data, hours=HOURS[label]),
             )
             out = settings.work / "runs" / f"words-{label}-{weights}"
             stop_if_interrupted(finetune(corpora, str(listened(settings)), out, config))
@@ -125,7 +127,7 @@ def speak(settings: Settings) -> None:
 def test(settings: Settings) -> None:
     results = []
     table = Table("labels", "weights", "corpus", "split", "utterances", "WER", "95 %", "CER")
-    for label in HOURS:
+    for label in settings.labels:
         for weights in ("pretrained", "random"):
             run = settings.work / "runs" / f"words-{label}-{weights}"
             recognizer = Recognizer.load(run)

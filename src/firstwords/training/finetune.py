@@ -167,7 +167,8 @@ class Finetuning:
     """
 
     kind = "ctc"
-    best_is_low = "wer"
+    best_is_low = "cer"
+    """Characters, not words: with few labels every word may be wrong while letters already come out right."""
 
     def __init__(
         self,
