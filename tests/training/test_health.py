@@ -62,3 +62,21 @@ def test_a_good_run_hears_nothing() -> None:
         for update in range(25, 1000, 25)
     ]
     assert watch(health, *curve) == []
+
+
+def test_falling_back_is_told_from_never_having_left() -> None:
+    health = Health(1000, 2, 128)
+    assert health.look(60, 5.9, 6.66, 0.2, 60) is None
+    sentences = [health.look(60 + 25 * number, 6.65, 6.66, 0.01, 60) for number in range(1, 5)]
+    said = [sentence for sentence in sentences if sentence]
+    assert len(said) == 1 and "FELL BACK" in said[0] and "5.90" in said[0]
+    assert health.verdict == "at chance"
+
+
+def test_a_few_codes_that_make_it_easy_are_a_collapse() -> None:
+    health = Health(1000, 1, 32)
+    assert "COLLAPSED" in str(health.look(100, 3.0, 6.66, 0.58, 1.4))
+    many = Health(1000, 2, 640)
+    assert "COLLAPSED" in str(many.look(500, 1.5, 6.66, 0.8, 20.0))
+    healthy = Health(1000, 2, 640)
+    assert healthy.look(500, 2.5, 6.66, 0.65, 350.0) is None and healthy.verdict == "healthy"

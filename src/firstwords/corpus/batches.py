@@ -77,7 +77,7 @@ class UpdatePlan:
         return self._fill(shuffled)
 
     def _common_length(self, members: np.ndarray) -> int:
-        """What utterances of a bucket are cropped or padded to; crops come in few lengths, which compiled code likes."""
+        """Samples that a bucket is cropped or padded to; crops come in few lengths, which prepared operations like."""
         if not self.crop:
             return int(self.lengths[members].max())
         shortest = int(self.lengths[members].min())

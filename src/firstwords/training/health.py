@@ -8,6 +8,8 @@ from typing import Literal
 
 AT_CHANCE = 0.985
 """Share of the chance-level loss above which nothing has been learnt."""
+FEW_CODES = 0.05
+"""Share of all entries below which frames are told apart by too few codes, if that is easy."""
 FIRST_LOOK = 40
 """Updates before anything is said about chance level."""
 
@@ -22,11 +24,14 @@ class Health:
         patience: updates after which a loss still at chance level counts as stuck; healthy runs of a recipe leave it
             well before.
         codebooks: G, the lowest possible code perplexity, summed over codebooks; 0 where targets are continuous.
+        entries: G V, the highest possible one.
     """
 
     patience: int
     codebooks: int
+    entries: int = 0
     verdict: Verdict = "healthy"
+    _lowest: float = float("inf")
     _recent: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=3))
 
     def look(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float) -> str | None:
@@ -41,6 +46,7 @@ class Health:
         """
         before = self.verdict
         self._recent.append((bits, accuracy, perplexity))
+        self._lowest = min(self._lowest, bits / chance)
         self.verdict = self._judge(update, bits, chance, accuracy, perplexity)
         if self.verdict == before:
             return None
@@ -48,8 +54,9 @@ class Health:
 
     def _judge(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float) -> Verdict:
         ill = self.verdict == "collapsed"  # a collapsed run wavers; it is well only when clearly better
-        few_codes = bool(self.codebooks) and perplexity < (4 if ill else 1.5) * self.codebooks
-        too_easy = accuracy > (0.5 if ill else 0.9) or bits < 0.1 * chance
+        fewest = max(1.5 * self.codebooks, FEW_CODES * self.entries) * (2 if ill else 1)
+        few_codes = bool(self.codebooks) and perplexity < fewest
+        too_easy = accuracy > (0.3 if ill else 0.5) or bits < 0.1 * chance
         if update >= FIRST_LOOK // 2 and few_codes and too_easy:
             return "collapsed"
         if not self.codebooks and update >= FIRST_LOOK and accuracy > 0.99:
@@ -66,6 +73,12 @@ class Health:
                 "Mend: more audio per update (training.batch_seconds), a lower rate (training.schedule.peak) or a "
                 "longer warm-up; look for constant, silent or repeated recordings (firstwords audit). Start again in "
                 "a new folder."
+            )
+        if self.verdict != "healthy" and self._lowest < AT_CHANCE - 0.03:
+            return (
+                f"FELL BACK to chance level after {update} updates: {bits:.2f} of {chance:.2f} bits, after "
+                f"{self._lowest * chance:.2f}. Mend: a lower rate (training.schedule.peak), more audio per update "
+                "(training.batch_seconds), or training.optimizer.clip_norm 1; best.safetensors is from before."
             )
         if self.verdict == "stuck":
             return (

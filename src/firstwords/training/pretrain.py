@@ -124,7 +124,8 @@ class Pretraining:
         self.processes = processes
         torch.manual_seed(config.seed)
         self.model = Wav2Vec2(config.model)
-        self.health = Health(config.chance_patience, config.model.quantizer.groups * config.model.quantize_targets)
+        codebooks = config.model.quantizer.groups * config.model.quantize_targets
+        self.health = Health(config.chance_patience, codebooks, codebooks * config.model.quantizer.entries)
         self.crop = round(config.data.crop_seconds * SAMPLE_RATE)
         self.training = self._usable(training)
         self.validation = self._usable(validation)
