@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from firstwords.corpus.batches import Bucket, Position, UpdatePlan, share
+from firstwords.corpus.batches import CROP_SAMPLES, Bucket, Position, UpdatePlan, share
 from firstwords.errors import CorpusError
 
 SECOND = 16_000
@@ -45,11 +45,12 @@ class TestEpoch:
             assert sorted(heard) == list(range(500))
 
     def test_buckets_share_a_length(self, kind: str, crop: bool) -> None:
-        """Cropped: no member is shorter. Padded: none is longer, and a bucket holds what it should."""
+        """Cropped: no member is shorter, in tenths of a second. Padded: none is longer. A bucket holds what it may."""
         made = plan(kind, crop)
         for bucket in itertools.chain.from_iterable(made.epoch(0)):
             own = made.lengths[bucket.members]
-            assert bucket.samples == (own.min() if crop else own.max())
+            tenths = own.min() // CROP_SAMPLES * CROP_SAMPLES or own.min()
+            assert bucket.samples == (tenths if crop else own.max())
             assert len(own) == 1 or len(own) * bucket.samples <= BUCKET
 
     def test_updates_are_of_the_asked_size(self, kind: str, crop: bool) -> None:
@@ -62,7 +63,7 @@ class TestEpoch:
     def test_little_is_lost_to_cropping_or_padding(self, kind: str, crop: bool) -> None:
         made = plan(kind, crop)
         used = sum(len(bucket.members) * bucket.samples for bucket in itertools.chain.from_iterable(made.epoch(0)))
-        assert abs(used / made.lengths.sum() - 1) < (0.6 if kind == "short" else 0.02)
+        assert abs(used / made.lengths.sum() - 1) < (0.65 if kind == "short" else 0.02)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 20, 41])
