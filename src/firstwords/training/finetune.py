@@ -81,6 +81,8 @@ class AdaptConfig:
     """Of the feature encoder; 0 keeps it as pre-trained. Random weights always train with 1."""
     final_dropout: float = 0.0
     """Before the output layer. Source: fairseq."""
+    fresh_blocks: int = 0
+    """Top Transformer blocks that start anew; after short pre-training they know masks better than speech."""
 
     def apply(self, encoder: EncoderConfig, random: bool) -> EncoderConfig:
         """The encoder's configuration with these changes."""
@@ -192,7 +194,7 @@ class Finetuning:
         adapted = config.adapt.apply(encoder, random=weights is None)
         self.model = CTCModel(CTCConfig(adapted, len(self.alphabet), config.adapt.final_dropout))
         if weights is not None:
-            self.model.encoder.load_state_dict(weights)
+            self.model.encoder.load_state_dict(self._kept(weights))
         self.frozen_updates = round(config.frozen * config.steps) if weights is not None else 0
         self.labels: dict[str, list[int]] = {}
         self._pairs: list[tuple[str, str]] = []
@@ -210,6 +212,18 @@ class Finetuning:
         )
         micro = round(sizes.micro_batch_seconds * SAMPLE_RATE)
         self.loader = Loader(plan, self._load, micro, processes.rank, processes.count, sizes.workers)
+
+    def _kept(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The pre-trained weights, but new ones for the blocks that start anew and the norm after them."""
+        fresh = self.settings.adapt.fresh_blocks
+        if not fresh:
+            return weights
+        own = self.model.encoder.state_dict()
+        first = len(self.model.encoder.transformer.blocks) - fresh
+        new = tuple(f"transformer.blocks.{number}." for number in range(max(0, first), first + fresh))
+        if self.model.encoder.config.transformer.norm_first:
+            new += ("transformer.norm.",)
+        return {name: own[name] if name.startswith(new) else value for name, value in weights.items()}
 
     def _alphabet(self, training: Sequence[Utterance]) -> Alphabet:
         text = self.settings.text
@@ -342,10 +356,6 @@ class Finetuning:
             "loss": float(sums["nats"]) / max(1.0, float(sums["utterances"])),
             "blank_share": float(sums["blanks"]) / max(1.0, float(sums["frames"])),
         }
-        if "updates" in sums:
-            figures["gradient_norm"] = float(sums["gradient_norm"]) / max(1.0, float(sums["updates"]))
-        if "updates_skipped" in sums:
-            figures["updates_skipped"] = float(sums["updates_skipped"])
         return figures
 
     def line(self, figures: dict[str, float]) -> str:
@@ -354,12 +364,6 @@ class Finetuning:
         if "wer" in figures:
             name = "PER" if self.settings.text.units == "phonemes" else "WER"
             text += f"{name} {figures['wer']:.1%}  CER {figures['cer']:.1%}"
-        if "learning_rate" in figures:
-            text += (
-                f"rate {figures['learning_rate']:.1e}  norm {figures.get('gradient_norm', math.nan):.2g}  "
-                f"heard {figures['hours_total']:.2f} h  {figures['audio_per_second']:.0f} s/s  "
-                f"waiting {figures['data_wait']:.0%}"
-            )
         return text.rstrip()
 
     def validate(self, update: int) -> dict[str, float]:

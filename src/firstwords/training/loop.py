@@ -154,11 +154,21 @@ class _Trainer:
         """A line of the log, and one for a person."""
         progress = self.progress
         sums, timing = self.meter.take(self.task.loader.waited, progress)
-        figures = self.task.describe({name: self.processes.sum(value).cpu() for name, value in sums.items()})
-        figures |= {"learning_rate": self.rate} | timing
+        sums = {name: self.processes.sum(value).cpu() for name, value in sums.items()}
+        updates, norms, skipped = (
+            float(sums.pop(name, 0.0)) for name in ("updates", "gradient_norm", "updates_skipped")
+        )
+        figures = self.task.describe(sums) | {"learning_rate": self.rate} | timing
+        figures["gradient_norm"] = norms / updates if updates else math.nan
+        if skipped:
+            figures["updates_skipped"] = skipped / self.processes.count
         verdict, sentence = self.task.judge(progress.update, figures)
         self.run.log({"update": progress.update, **figures, "health": verdict})
-        self._say(f"{self.task.line(figures)}  {time_left(timing['seconds_left'])}")
+        self._say(
+            f"{self.task.line(figures)}  rate {self.rate:.1e}  norm {figures['gradient_norm']:.2g}  "
+            f"heard {timing['hours_total']:.2f} h  {timing['audio_per_second']:.0f} s/s  "
+            f"waiting {timing['data_wait']:.0%}  {time_left(timing['seconds_left'])}"
+        )
         if sentence:
             self.console.print(sentence, style="bold yellow" if verdict != "healthy" else "green")
         self.run.mark(update=progress.update, health=verdict)

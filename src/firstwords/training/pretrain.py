@@ -330,10 +330,6 @@ class Pretraining:
                 each = perplexity(sums[name])
                 figures |= {f"{name}_perplexity_{group}": float(value) for group, value in enumerate(each)}
                 figures[f"{name}_perplexity"] = float(each.sum())
-        if "updates" in sums:
-            figures["gradient_norm"] = float(sums["gradient_norm"]) / max(1.0, float(sums["updates"]))
-        if "updates_skipped" in sums:
-            figures["updates_skipped"] = float(sums["updates_skipped"])
         return figures
 
     def line(self, figures: dict[str, float]) -> str:
@@ -341,12 +337,7 @@ class Pretraining:
         text = f"loss {figures['bits']:.3f} of {figures['chance_bits']:.2f} bits  accuracy {figures['accuracy']:.3f}  "
         if "codes_perplexity" in figures:
             text += f"codes {figures['codes_perplexity']:.0f}/{figures['probabilities_perplexity']:.0f}  "
-        if "learning_rate" in figures:
-            text += (
-                f"rate {figures['learning_rate']:.1e}  temp {figures['temperature']:.2f}  "
-                f"norm {figures.get('gradient_norm', math.nan):.2g}  heard {figures['hours_total']:.2f} h  "
-                f"{figures['audio_per_second']:.0f} s/s  waiting {figures['data_wait']:.0%}"
-            )
+        text += f"temp {figures['temperature']:.2f}"
         return text.rstrip()
 
     def examples(self) -> list[str]:
