@@ -189,9 +189,6 @@ def finetuning_config(config: DemoConfig) -> FinetuneConfig:
     changes = {
         "steps": config.finetune_steps,
         "seed": config.seed,
-        # After so little listening the feature encoder has learnt most. The Transformer has learnt to tell hidden frames
-        # from others, which CTC takes for a hint where blanks go, and is then stuck: it starts anew.
-        "adapt": {"fresh_blocks": 3},
         "training": {"validate_every": every, "save_every": 2 * every},
     }
     recipe = load_recipe(FINETUNE_RECIPE, "finetune", FinetuneConfig)
