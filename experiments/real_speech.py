@@ -1,6 +1,6 @@
 """Real speech: does listening first help? wav2vec 2.0 pre-trained on all English training audio, then few labels.
 
-    python experiments/real_speech.py SPEECH WORK [--steps 4500 --finetune-steps 450 --stage all]
+    python experiments/real_speech.py SPEECH WORK [--steps 4500 --finetune-steps 300 --stage all]
 
 SPEECH is a folder of corpora with manifests (fsdd, kathleen, librispeech_sample, ...). Everything is written under WORK
 and goes on where it was stopped. The stages:
@@ -61,7 +61,7 @@ class Settings:
     """Longest crop."""
     temperature_decay: float = 0.9995
     """Of the Gumbel softmax: reaches 0.5 after 2,772 updates."""
-    finetune_steps: int = 450
+    finetune_steps: int = 300
     """Updates of each fine-tuning."""
     finetune_recipe: str = "ctc-small"
     """Fine-tuning recipe."""
