@@ -58,9 +58,9 @@ class DemoConfig:
     """Unseen sentences by unseen voices to score at the end."""
     test_voices: int = 6
     """Voices that read the test sentences."""
-    pretrain_steps: int = 1200
+    pretrain_steps: int = 1000
     """Updates of pre-training."""
-    finetune_steps: int = 400
+    finetune_steps: int = 350
     """Updates of each of the two fine-tunings."""
     seed: int = 1
     """Of voices, sentences, weights and everything else."""
