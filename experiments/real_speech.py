@@ -1,6 +1,6 @@
 """Real speech: does listening first help? wav2vec 2.0 pre-trained on all English training audio, then few labels.
 
-    python experiments/real_speech.py SPEECH WORK [--steps 4500 --finetune-steps 300 --stage all]
+    python experiments/real_speech.py SPEECH WORK [--steps 14000 --finetune-steps 1500 --stage all]
 
 SPEECH is a folder of corpora with manifests (fsdd, kathleen, librispeech_sample, ...). Everything is written under WORK
 and goes on where it was stopped. The stages:
@@ -13,7 +13,6 @@ evaluate  WER and CER on dev and test of each corpus; table and JSON
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from dataclasses import dataclass
@@ -24,14 +23,17 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from firstwords.config import from_dict
 from firstwords.corpus.manifest import read_manifest
 from firstwords.corpus.prepare import PrepareOptions, prepare
 from firstwords.evaluation import evaluate, in_splits
 from firstwords.recipes import load_recipe
 from firstwords.recognizer import Recognizer
+from firstwords.report.curves import plot_curves
 from firstwords.training.commands import finetune, pretrain
 from firstwords.training.finetune import FinetuneConfig
 from firstwords.training.pretrain import PretrainConfig
+from firstwords.training.run import read_log
 
 ENGLISH = (
     "speechocean762", "kathleen", "librispeech_sample", "ljspeech_sample", "fsdd", "yesno", "picovoice_barista",
@@ -53,26 +55,28 @@ class Settings:
     """Where everything is written."""
     recipe: str = "wav2vec2-tiny"
     """Pre-training recipe."""
-    steps: int = 4500
+    steps: int = 14_000
     """Updates of pre-training."""
-    batch_seconds: float = 32.0
-    """Audio of a pre-training update."""
     crop_seconds: float = 2.0
     """Longest crop."""
-    temperature_decay: float = 0.9995
-    """Of the Gumbel softmax: reaches 0.5 after 2,772 updates."""
-    finetune_steps: int = 300
+    warmup: float = 0.03
+    """Share of the updates: as many as the recipe has in a shorter run."""
+    finetune_steps: int = 1500
     """Updates of each fine-tuning."""
     finetune_recipe: str = "ctc-small"
     """Fine-tuning recipe."""
-    mask: float = 0.0
-    """Time masking in fine-tuning; the recipe's 0.3 left both kinds of weights on a plateau for longer."""
+    processes: int = 2
+    """Processes that share the training, a core each."""
     labels: tuple[Literal["10min", "1h"], ...] = ("10min", "1h")
     """How much transcribed speech to fine-tune on."""
     seed: int = 1
     """Of everything."""
     stage: Literal["all", "prepare", "pretrain", "finetune", "evaluate"] = "all"
     """One stage, or all of them."""
+
+    def runs(self) -> list[tuple[str, Weights]]:
+        """The fine-tunings: how much is labelled, what it starts from."""
+        return [(label, weights) for label in self.labels for weights in ("pretrained", "random")]
 
 
 def main() -> None:
@@ -92,72 +96,74 @@ def prepare_corpora(settings: Settings) -> None:
 
 
 def listen(settings: Settings) -> None:
-    config = load_recipe(settings.recipe, "pretrain", PretrainConfig)
-    seconds = settings.batch_seconds
-    config = dataclasses.replace(
-        config,
-        steps=settings.steps,
-        seed=settings.seed,
-        data=dataclasses.replace(config.data, crop_seconds=settings.crop_seconds),
-        model=dataclasses.replace(
-            config.model,
-            quantizer=dataclasses.replace(config.model.quantizer, temperature_decay=settings.temperature_decay),
-        ),
-        training=dataclasses.replace(
-            config.training, batch_seconds=seconds, bucket_seconds=seconds, micro_batch_seconds=seconds, log_every=50
-        ),
-    )
+    changes = {
+        "steps": settings.steps,
+        "seed": settings.seed,
+        "data": {"crop_seconds": settings.crop_seconds},
+        "training": {
+            "processes": settings.processes,
+            "schedule": {"warmup": settings.warmup},
+            "log_every": 100,
+            "validate_every": 1000,
+            "save_every": 1000,
+        },
+    }
+    recipe = load_recipe(settings.recipe, "pretrain", PretrainConfig)
+    config = from_dict(PretrainConfig, changes, "experiment", recipe)
     stop_if_interrupted(pretrain([settings.work / "corpora" / name for name in ENGLISH], listened(settings), config))
 
 
 def speak(settings: Settings) -> None:
     corpora = [settings.work / "corpora" / name for name in LABELLED]
-    for label in settings.labels:
-        for weights in ("pretrained", "random"):
-            config = load_recipe(settings.finetune_recipe, "finetune", FinetuneConfig)
-            config = dataclasses.replace(
-                config,
-                weights=weights,
-                steps=settings.finetune_steps,
-                seed=settings.seed,
-                data=dataclasses.replace(config.data, hours=HOURS[label]),
-                mask=dataclasses.replace(config.mask, probability=settings.mask, min_spans=0),
-            )
-            out = settings.work / "runs" / f"words-{label}-{weights}"
-            stop_if_interrupted(finetune(corpora, str(listened(settings)), out, config))
+    for label, weights in settings.runs():
+        changes = {
+            "weights": weights,
+            "steps": settings.finetune_steps,
+            "seed": settings.seed,
+            "data": {"hours": HOURS[label]},
+            "training": {"processes": settings.processes},
+        }
+        recipe = load_recipe(settings.finetune_recipe, "finetune", FinetuneConfig)
+        config = from_dict(FinetuneConfig, changes, "experiment", recipe)
+        stop_if_interrupted(finetune(corpora, str(listened(settings)), spoken(settings, label, weights), config))
 
 
 def test(settings: Settings) -> None:
     results = []
-    table = Table("labels", "weights", "corpus", "split", "utterances", "WER", "95 %", "CER")
-    for label in settings.labels:
-        for weights in ("pretrained", "random"):
-            run = settings.work / "runs" / f"words-{label}-{weights}"
-            recognizer = Recognizer.load(run)
-            for corpus in TESTED:
-                for split in ("dev", "test"):
-                    place = settings.work / "corpora" / corpus
-                    found = evaluate(recognizer, in_splits(read_manifest(place), split, place), unknown="count").score
-                    interval = found.interval
-                    assert found.characters is not None and interval is not None
-                    results.append(
-                        {"labels": label, "weights": weights, "corpus": corpus, "split": split}
-                        | {"wer": found.tokens.rate, "cer": found.characters.rate, "utterances": len(found.utterances)}
-                        | {"wer_low": interval.low, "wer_high": interval.high}
-                    )
-                    table.add_row(
-                        label, weights, corpus, split, str(len(found.utterances)),
-                        f"{found.tokens.rate:.1%}", f"{interval.low:.1%} - {interval.high:.1%}",
-                        f"{found.characters.rate:.1%}",
-                    )  # fmt: skip
+    table = Table("labels", "weights", "corpus", "split", "utterances", "WER", "95 %", "CER", "95 % ")
+    for label, weights in settings.runs():
+        recognizer = Recognizer.load(spoken(settings, label, weights))
+        for corpus in TESTED:
+            for split in ("dev", "test"):
+                place = settings.work / "corpora" / corpus
+                found = evaluate(recognizer, in_splits(read_manifest(place), split, place), unknown="count").score
+                interval, letters = found.interval, found.character_interval
+                assert found.characters is not None and interval is not None and letters is not None
+                results.append(
+                    {"labels": label, "weights": weights, "corpus": corpus, "split": split}
+                    | {"utterances": len(found.utterances), "wer": found.tokens.rate, "cer": found.characters.rate}
+                    | {"wer_low": interval.low, "wer_high": interval.high}
+                    | {"cer_low": letters.low, "cer_high": letters.high}
+                )
+                table.add_row(
+                    label, weights, corpus, split, str(len(found.utterances)),
+                    f"{found.tokens.rate:.1%}", f"{interval.low:.1%} - {interval.high:.1%}",
+                    f"{found.characters.rate:.1%}", f"{letters.low:.1%} - {letters.high:.1%}",
+                )  # fmt: skip
             for one in found.utterances[:2]:
-                print(f"{label} {weights}: {one.scored.reference}  ->  {one.scored.hypothesis}")
+                print(f"{label} {weights}: {one.scored.reference}  ->  {one.scored.hypothesis}", flush=True)
     Console(width=120).print(table)
     (settings.work / "real_speech.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    curves = {f"{label}, {weights}": read_log(spoken(settings, label, weights)) for label, weights in settings.runs()}
+    plot_curves(settings.work / "real_speech.png", read_log(listened(settings)), curves)
 
 
 def listened(settings: Settings) -> Path:
     return settings.work / "runs" / "listen"
+
+
+def spoken(settings: Settings, label: str, weights: str) -> Path:
+    return settings.work / "runs" / f"words-{label}-{weights}"
 
 
 def stop_if_interrupted(code: int) -> None:

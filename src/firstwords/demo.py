@@ -58,10 +58,12 @@ class DemoConfig:
     """Unseen sentences by unseen voices to score at the end."""
     test_voices: int = 6
     """Voices that read the test sentences."""
-    pretrain_steps: int = 1000
+    pretrain_steps: int = 1500
     """Updates of pre-training."""
-    finetune_steps: int = 350
+    finetune_steps: int = 600
     """Updates of each of the two fine-tunings."""
+    processes: int = 2
+    """Processes that share the training, a core each."""
     seed: int = 1
     """Of voices, sentences, weights and everything else."""
 
@@ -158,22 +160,13 @@ def run_demo(out: Path, config: DemoConfig) -> int:
 
 
 def pretraining_config(config: DemoConfig) -> PretrainConfig:
-    """The tiny recipe, hurried: as much as can be learnt in a few hours of listening within two minutes."""
+    """The tiny recipe, with the demo's number of updates."""
     every = max(1, config.pretrain_steps // 6)
     changes = {
         "steps": config.pretrain_steps,
         "seed": config.seed,
-        "model": {
-            "encoder": {"transformer": {"layers": 3, "position_kernel": 32}},  # a quarter less work
-            # Few codes, cooled at once and kept in use: half a bit better after four hours than the recipe's 2 x 64.
-            "quantizer": {"entries": 32, "temperature_start": 1.0, "temperature_decay": 0.997},
-            "diversity_weight": 0.2,
-        },
         "training": {
-            "batch_seconds": 12,  # twice the updates for the same listening; as good an hour
-            "bucket_seconds": 12,
-            "micro_batch_seconds": 12,
-            "schedule": {"warmup": 0.2},  # at a high rate too early the loss stays at chance for longer
+            "processes": config.processes,
             "log_every": 50,
             "validate_every": every,
             "save_every": every,
@@ -189,7 +182,7 @@ def finetuning_config(config: DemoConfig) -> FinetuneConfig:
     changes = {
         "steps": config.finetune_steps,
         "seed": config.seed,
-        "training": {"validate_every": every, "save_every": 2 * every},
+        "training": {"processes": config.processes, "validate_every": every, "save_every": 2 * every},
     }
     recipe = load_recipe(FINETUNE_RECIPE, "finetune", FinetuneConfig)
     return from_dict(FinetuneConfig, changes, "demo", recipe)

@@ -31,4 +31,8 @@ class MissingExtraError(FirstwordsError):
     """A feature needs an optional package that is not installed."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(f"{feature} needs the package {package}: pip install 'firstwords[{extra}]'")
+        super().__init__(feature, package, extra)  # so that it pickles: a process may have to tell its parent
+
+    def __str__(self) -> str:
+        feature, package, extra = self.args
+        return f"{feature} needs the package {package}: pip install 'firstwords[{extra}]'"

@@ -111,7 +111,7 @@ FOUR_UPDATES = {
 
 
 class TestTwoProcesses:
-    """Weights after a few real updates through torchrun and gloo, against one process.
+    """Weights after a few real updates by two processes with gloo, against one: torchrun's, or started by ourselves.
 
     AdamW divides a gradient by its own size, which would blow rounding up where a gradient is almost 0; with a large
     epsilon the step stays in proportion to the gradient.
@@ -140,9 +140,11 @@ class TestTwoProcesses:
         assert pretrain(corpus, tmp_path / "listen", changes={"steps": 1}) == 0
         changes = merged(FOUR_UPDATES, {"frozen": 0.5, "adapt": {"gradient_scale": 1.0}})
         assert finetune(corpus, tmp_path / "listen", tmp_path / "one", changes=changes) == 0
-        arguments = finetune_arguments(corpus, tmp_path / "listen", tmp_path / "two", changes=changes)
-        code, said = finish(start(arguments, processes=2))
+        two = ("--training.processes", 2)
+        arguments = finetune_arguments(corpus, tmp_path / "listen", tmp_path / "two", *two, changes=changes)
+        code, said = finish(start(arguments))
         assert code == 0, said
+        assert "2 processes on cpu" in said and said.count("finished:") == 1
         self.compare(tmp_path / "one", tmp_path / "two")
 
     def test_a_finished_run_is_finished_for_all(self, corpus: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ class Arguments:
     """Listen: learn speech representations from audio alone.
 
     Every field of the recipe can be set here too. The same command goes on with a run that was stopped or killed.
-    Several processes: torchrun --nproc-per-node N -m firstwords pretrain ...
+    Several machines: torchrun --nnodes M --nproc-per-node N ... -m firstwords pretrain ...
     """
 
     corpus: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("CORPUS")]

@@ -32,6 +32,8 @@ class QuantizerConfig:
     """Lowest temperature: 0.5 BASE, 0.1 LARGE."""
     temperature_decay: float = 0.999995
     """Factor on the temperature at each update. Source: wav2vec 2.0 section 4.2."""
+    centred: bool = False
+    """Codebooks start uniform in [-0.5, 0.5) instead of [0, 1) (fairseq): what all targets share tells none apart."""
     gumbel_noise: bool = True
     """Draw codes with Gumbel noise while training; the paper's ablation turns it off (8.73 against 7.97 WER)."""
 
@@ -57,7 +59,7 @@ class GumbelQuantizer(nn.Module):
     """Chooses one entry of each of G codebooks for every frame.
 
     Training: hard Gumbel softmax (straight-through); evaluation: the entry with the highest logit.
-    Codebooks start uniform in [0, 1); a one-layer projection starts N(0, 1) with bias 0 (fairseq).
+    Codebooks start uniform in [0, 1) unless centred; a one-layer projection starts N(0, 1) with bias 0 (fairseq).
     """
 
     def __init__(self, config: QuantizerConfig, input_dim: int, dim: int) -> None:
@@ -70,7 +72,8 @@ class GumbelQuantizer(nn.Module):
         if dim % config.groups:
             raise ConfigError(f"quantizer: dim {dim} must be a multiple of groups ({config.groups})")
         self.config = config
-        self.codebooks = nn.Parameter(torch.rand(config.groups, config.entries, dim // config.groups))
+        start = torch.rand(config.groups, config.entries, dim // config.groups)
+        self.codebooks = nn.Parameter(start - 0.5 if config.centred else start)
         inner = input_dim * config.factor
         layers: list[nn.Module] = []
         for number in range(config.depth - 1):

@@ -21,6 +21,7 @@ from firstwords.text.alphabet import transcript_of
 from firstwords.training.config import check_training
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.training.finetune import FinetuneConfig, Finetuning
+from firstwords.training.launch import in_processes
 from firstwords.training.loop import train
 from firstwords.training.pretrain import PretrainConfig, Pretraining
 from firstwords.training.processes import Processes
@@ -38,6 +39,11 @@ def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
         FirstwordsError: whatever keeps the run from starting or going on.
     """
     check_training(config.training, config.steps, config.seed)
+    return in_processes(config.training.processes, _pretrain, corpora, out, config)
+
+
+def _pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
+    """`pretrain` in one of its processes."""
     processes = Processes(config.training.device)
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
@@ -65,6 +71,11 @@ def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneCo
         FirstwordsError: whatever keeps the run from starting or going on.
     """
     check_training(config.training, config.steps, config.seed)
+    return in_processes(config.training.processes, _finetune, corpora, source, out, config)
+
+
+def _finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneConfig) -> int:
+    """`finetune` in one of its processes."""
     processes = Processes(config.training.device)
     encoder, weights = _starting_point(source, config)
     skipped = Skipped()

@@ -58,8 +58,10 @@ class TrainingConfig:
     """"auto" takes bfloat16 where the hardware multiplies it fast (recent GPUs, CPUs with AMX)."""
     device: str = "auto"
     """"auto" (a GPU if there is one), "cpu", "cuda"."""
+    processes: int = 1
+    """Processes of this machine that share each update: one for each GPU, or core where the model is small."""
     workers: int = 2
-    """Threads that read and decode recordings ahead of the model."""
+    """Threads of each process that read and decode recordings ahead of the model."""
     log_every: int = 50
     """Updates between two lines of the log."""
     validate_every: int = 1000
@@ -70,7 +72,9 @@ class TrainingConfig:
     """Write the log for TensorBoard too, into the run's folder (pip install 'firstwords[tensorboard]')."""
 
 
-SPLITTING = ("micro_batch_seconds", "device", "workers", "log_every", "validate_every", "save_every", "tensorboard")
+SPLITTING = (
+    "micro_batch_seconds", "device", "processes", "workers", "log_every", "validate_every", "save_every", "tensorboard",
+)  # fmt: skip
 """Fields of TrainingConfig that a continued run may change: they share out the work and change no result."""
 
 
@@ -79,7 +83,7 @@ def check_training(config: TrainingConfig, steps: int, seed: int = 0) -> None:
     for name in ("batch_seconds", "bucket_seconds", "micro_batch_seconds"):
         if not getattr(config, name) > 0:  # nor NaN
             raise ConfigError(f"training: {name} must be above 0 seconds, found {getattr(config, name)}")
-    for name in ("log_every", "validate_every", "save_every", "workers"):
+    for name in ("log_every", "validate_every", "save_every", "processes", "workers"):
         if getattr(config, name) < 1:
             raise ConfigError(f"training: {name} must be at least 1, found {getattr(config, name)}")
     if steps < 1:
