@@ -1,0 +1,140 @@
+"""One update of wav2vec 2.0 pre-training: Firstwords against Hugging Face's Wav2Vec2ForPreTraining.
+
+    python benchmarks/pretraining_step.py --sizes base --crops 4x10 --precisions float32 --dropouts 0 --out results.json
+
+Both sides: masks and distractors drawn on the host, forward pass, all losses, backward pass, AdamW. Random weights,
+noise for audio. Ours also reads its crops from WAV files.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import tyro
+from measure import Contender, Parts, Step, autocast, device, interleave, processor, save, show, to_json
+from sizes import forward_flop, hugging_face, pretraining
+
+from firstwords.audio import SAMPLE_RATE
+from firstwords.corpus.utterance import Utterance
+from firstwords.training.data import Skipped
+from firstwords.training.pretrain import Pretraining
+from firstwords.training.processes import Processes
+
+
+@dataclass
+class Settings:
+    """Which updates."""
+
+    sizes: tuple[str, ...] = ("base",)
+    """base, large (the shape of LV-60k)."""
+    crops: tuple[str, ...] = ("4x10", "8x15.6")
+    """Utterances x seconds."""
+    precisions: tuple[str, ...] = ("float32", "bfloat16")
+    """bfloat16 means autocast on both sides."""
+    dropouts: tuple[float, ...] = (0.0, 0.1)
+    """All dropouts of both."""
+    rounds: int = 5
+    """Measured rounds."""
+    threads: int = 2
+    """Threads of each contender."""
+    out: Path | None = None
+    """JSON."""
+
+
+def main() -> None:
+    settings = tyro.cli(Settings)
+    results = []
+    for size in settings.sizes:
+        for crop in settings.crops:
+            utterances, seconds = int(crop.split("x")[0]), float(crop.split("x")[1])
+            for precision in settings.precisions:
+                for dropout in settings.dropouts:
+                    what = (size, utterances, seconds, precision, dropout)
+                    encoder = pretraining(size, dropout).model.encoder
+                    flop = 3 * forward_flop(encoder, utterances, round(seconds * SAMPLE_RATE))
+                    timings = interleave(
+                        [Contender("firstwords", ours, what, flop), Contender("transformers", theirs, what, flop)],
+                        settings.rounds, settings.threads, precision,
+                    )  # fmt: skip
+                    title = f"{size}, {utterances} x {seconds:g} s, {precision}, dropout {dropout:g}, {processor()}"
+                    show(title, timings, "firstwords")
+                    names = ("size", "utterances", "seconds", "precision", "dropout")
+                    facts = dict(zip(names, what, strict=True)) | {"threads": settings.threads}
+                    results.append(to_json(timings, "firstwords", **facts))
+                    save(settings.out, results)
+
+
+def ours(size: str, utterances: int, seconds: float, precision: str, dropout: float) -> Step:
+    """One update as the training loop does it, its batch included."""
+    config = pretraining(size, dropout)
+    folder = tempfile.TemporaryDirectory()
+    corpus = []
+    random = np.random.default_rng(1)
+    for number in range(utterances):
+        path = Path(folder.name) / f"{number}.wav"
+        soundfile.write(path, 0.1 * random.standard_normal(round(seconds * SAMPLE_RATE)), SAMPLE_RATE)
+        corpus.append(Utterance(id=str(number), audio=path, duration=seconds))
+    task = Pretraining(config, corpus, [], Processes("auto"), Skipped())
+    model = task.model.to(device()).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    update = 0
+
+    def step() -> dict[str, float]:
+        nonlocal update
+        parts = Parts()
+        assert folder  # kept while the step lives
+        batch = task.make_batch(corpus, round(seconds * SAMPLE_RATE), (1, update))
+        assert batch is not None
+        parts.done("batch")
+        counts = task.count([batch])
+        with autocast(precision):
+            loss, _ = task.loss(model, batch, update, counts, task.survey([batch], update, counts))
+        parts.done("forward")
+        loss.backward()
+        parts.done("backward")
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        parts.done("optimizer")
+        update += 1
+        return parts.seconds
+
+    return step
+
+
+def theirs(size: str, utterances: int, seconds: float, precision: str, dropout: float) -> Step:
+    """The same with transformers, as its example script does it."""
+    from transformers import Wav2Vec2ForPreTraining
+    from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
+
+    config = hugging_face(size, dropout)
+    model = Wav2Vec2ForPreTraining(config).to(device()).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
+    audio = 0.1 * torch.randn(utterances, round(seconds * SAMPLE_RATE), device=device())
+    frames = int(model._get_feat_extract_output_lengths(audio.shape[1]))
+
+    def step() -> dict[str, float]:
+        parts = Parts()
+        mask = _compute_mask_indices((utterances, frames), config.mask_time_prob, config.mask_time_length)
+        negatives = _sample_negative_indices((utterances, frames), config.num_negatives, mask)
+        masks, others = torch.from_numpy(mask).to(device()), torch.from_numpy(negatives).to(device())
+        parts.done("batch")
+        with autocast(precision):
+            loss = model(audio, mask_time_indices=masks, sampled_negative_indices=others).loss
+        parts.done("forward")
+        (loss / int(mask.sum())).backward()
+        parts.done("backward")
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        parts.done("optimizer")
+        return parts.seconds
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
