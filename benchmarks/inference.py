@@ -2,8 +2,7 @@
 
     python benchmarks/inference.py --sizes base --lengths 15 60 mixed --out results.json
 
-"mixed" is a batch of eight recordings of 2 to 24 s. A contender that cannot run (a library that is not installed) says so
-in its row.
+"mixed" is a batch of eight recordings of 2 to 24 s. A contender that cannot run says so in its row.
 """
 
 from __future__ import annotations

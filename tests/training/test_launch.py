@@ -49,9 +49,7 @@ def test_one_needs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_error_keeps_its_kind_and_words() -> None:
-    with pytest.raises(
-        MissingExtraError, match=r"this test needs the package nothing.*firstwords\[test\]"
-    ):
+    with pytest.raises(MissingExtraError, match=r"this test needs the package nothing.*firstwords\[test\]"):
         in_processes(2, missing_in_the_second)
 
 

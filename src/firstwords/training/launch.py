@@ -105,6 +105,8 @@ def _member(
         tell.send(work(*arguments))
     except FirstwordsError as error:
         tell.send(error)
+    except KeyboardInterrupt:  # a second signal: at once
+        tell.send(128 + signal.SIGINT)
     except Exception:
         tell.send(traceback.format_exc())
 
