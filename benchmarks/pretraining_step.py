@@ -9,64 +9,20 @@ noise for audio. Ours also reads its crops from WAV files.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
-import tyro
-from measure import Contender, Parts, Step, autocast, device, interleave, processor, save, show, to_json
-from sizes import forward_flop, hugging_face, pretraining
+from measure import Parts, Step, autocast, device
+from sizes import hugging_face, pretraining
+from updates import compare
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.corpus.utterance import Utterance
 from firstwords.training.data import Skipped
 from firstwords.training.pretrain import Pretraining
 from firstwords.training.processes import Processes
-
-
-@dataclass
-class Settings:
-    """Which updates."""
-
-    sizes: tuple[str, ...] = ("base",)
-    """base, large (the shape of LV-60k)."""
-    crops: tuple[str, ...] = ("4x10", "8x15.6")
-    """Utterances x seconds."""
-    precisions: tuple[str, ...] = ("float32", "bfloat16")
-    """bfloat16 means autocast on both sides."""
-    dropouts: tuple[float, ...] = (0.0, 0.1)
-    """All dropouts of both."""
-    rounds: int = 5
-    """Measured rounds."""
-    threads: int = 2
-    """Threads of each contender."""
-    out: Path | None = None
-    """JSON."""
-
-
-def main() -> None:
-    settings = tyro.cli(Settings)
-    results = []
-    for size in settings.sizes:
-        for crop in settings.crops:
-            utterances, seconds = int(crop.split("x")[0]), float(crop.split("x")[1])
-            for precision in settings.precisions:
-                for dropout in settings.dropouts:
-                    what = (size, utterances, seconds, precision, dropout)
-                    encoder = pretraining(size, dropout).model.encoder
-                    flop = 3 * forward_flop(encoder, utterances, round(seconds * SAMPLE_RATE))
-                    timings = interleave(
-                        [Contender("firstwords", ours, what, flop), Contender("transformers", theirs, what, flop)],
-                        settings.rounds, settings.threads, precision,
-                    )  # fmt: skip
-                    title = f"{size}, {utterances} x {seconds:g} s, {precision}, dropout {dropout:g}, {processor()}"
-                    show(title, timings, "firstwords")
-                    names = ("size", "utterances", "seconds", "precision", "dropout")
-                    facts = dict(zip(names, what, strict=True)) | {"threads": settings.threads}
-                    results.append(to_json(timings, "firstwords", **facts))
-                    save(settings.out, results)
 
 
 def ours(size: str, utterances: int, seconds: float, precision: str, dropout: float) -> Step:
@@ -137,4 +93,4 @@ def theirs(size: str, utterances: int, seconds: float, precision: str, dropout: 
 
 
 if __name__ == "__main__":
-    main()
+    compare(ours, theirs)

@@ -1,0 +1,60 @@
+"""An update of training, ours against a peer's, over sizes, batches, precisions and dropouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from measure import Contender, Step, interleave, processor, save, show, to_json
+from sizes import forward_flop, pretraining
+
+from firstwords.audio import SAMPLE_RATE
+
+Prepare = Callable[[str, int, float, str, float], Step]
+"""Of size, utterances, seconds each, precision, dropout."""
+
+
+@dataclass
+class Settings:
+    """Which updates."""
+
+    sizes: tuple[str, ...] = ("base",)
+    """base, large (the shape of LV-60k)."""
+    crops: tuple[str, ...] = ("4x10", "8x15.6")
+    """Utterances x seconds."""
+    precisions: tuple[str, ...] = ("float32", "bfloat16")
+    """bfloat16 means autocast on both sides."""
+    dropouts: tuple[float, ...] = (0.0, 0.1)
+    """All dropouts of both."""
+    rounds: int = 5
+    """Measured rounds."""
+    threads: int = 2
+    """Threads of each contender."""
+    out: Path | None = None
+    """JSON."""
+
+
+def compare(ours: Prepare, theirs: Prepare) -> None:
+    """Times both, prints a table for each kind of update, and writes JSON; settings from the command line."""
+    settings = tyro.cli(Settings)
+    results = []
+    for size in settings.sizes:
+        for crop in settings.crops:
+            utterances, seconds = int(crop.split("x")[0]), float(crop.split("x")[1])
+            for precision in settings.precisions:
+                for dropout in settings.dropouts:
+                    what = (size, utterances, seconds, precision, dropout)
+                    encoder = pretraining(size, dropout).model.encoder
+                    flop = 3 * forward_flop(encoder, utterances, round(seconds * SAMPLE_RATE))
+                    timings = interleave(
+                        [Contender("firstwords", ours, what, flop), Contender("transformers", theirs, what, flop)],
+                        settings.rounds, settings.threads, precision,
+                    )  # fmt: skip
+                    title = f"{size}, {utterances} x {seconds:g} s, {precision}, dropout {dropout:g}, {processor()}"
+                    show(title, timings, "firstwords")
+                    names = ("size", "utterances", "seconds", "precision", "dropout")
+                    facts = dict(zip(names, what, strict=True)) | {"threads": settings.threads}
+                    results.append(to_json(timings, "firstwords", **facts))
+                    save(settings.out, results)
