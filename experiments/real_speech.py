@@ -121,7 +121,7 @@ def speak(settings: Settings) -> None:
             "steps": settings.finetune_steps,
             "seed": settings.seed,
             "data": {"hours": HOURS[label]},
-            "training": {"processes": settings.processes},
+            "training": {"processes": settings.processes, "validate_every": 500, "save_every": 500},
         }
         recipe = load_recipe(settings.finetune_recipe, "finetune", FinetuneConfig)
         config = from_dict(FinetuneConfig, changes, "experiment", recipe)

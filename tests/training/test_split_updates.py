@@ -147,6 +147,28 @@ class TestTwoProcesses:
         assert "2 processes on cpu" in said and said.count("finished:") == 1
         self.compare(tmp_path / "one", tmp_path / "two")
 
+    @pytest.mark.parametrize("kind", ["pretrain", "finetune"])
+    def test_updates_too_small_for_all(self, corpus: Path, tmp_path: Path, kind: str) -> None:
+        """Most updates are a single utterance, which one of the two processes has to learn from alone."""
+        small = {"steps": 6, "training": {"batch_seconds": 0.5, "bucket_seconds": 0.5, "log_every": 1}}
+        if kind == "pretrain":
+            changes = merged(merged(FOUR_UPDATES, small), {"model": {"diversity_weight": 1.0}})
+            assert pretrain(corpus, tmp_path / "one", changes=changes) == 0
+            arguments = pretrain_arguments(corpus, tmp_path / "two", "--training.processes", 2, changes=changes)
+            plan = pretraining(corpus, changes).loader.plan
+        else:
+            assert pretrain(corpus, tmp_path / "listen", changes={"steps": 1}) == 0
+            changes = merged(merged(FOUR_UPDATES, small), {"frozen": 0.5, "adapt": {"gradient_scale": 1.0}})
+            assert finetune(corpus, tmp_path / "listen", tmp_path / "one", changes=changes) == 0
+            two = ("--training.processes", 2)
+            arguments = finetune_arguments(corpus, tmp_path / "listen", tmp_path / "two", *two, changes=changes)
+            plan = finetuning(corpus, changes).loader.plan
+        alone = [sum(len(bucket.members) for bucket in update) == 1 for update in plan.epoch(0)[:6]]
+        assert any(alone)
+        code, said = finish(start(arguments))
+        assert code == 0, said
+        self.compare(tmp_path / "one", tmp_path / "two")
+
     def test_a_finished_run_is_finished_for_all(self, corpus: Path, tmp_path: Path) -> None:
         """Processes that do not write see the state too; else they would wait for the one that has left."""
         assert pretrain(corpus, tmp_path / "run", changes={"steps": 1}) == 0

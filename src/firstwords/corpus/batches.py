@@ -106,10 +106,8 @@ class UpdatePlan:
 def share(buckets: list[Bucket], micro_samples: int, rank: int = 0, ranks: int = 1) -> list[Bucket]:
     """The micro-batches of one process: buckets cut to at most `micro_samples` of audio each, dealt out by size.
 
-    Buckets are cut further where there are fewer pieces than processes.
-
-    Raises:
-        CorpusError: fewer utterances in the update than processes.
+    Buckets are cut further where there are fewer pieces than processes; with fewer utterances than processes the last
+    ones get nothing.
     """
     pieces = []
     for bucket in buckets:
@@ -122,9 +120,5 @@ def share(buckets: list[Bucket], micro_samples: int, rank: int = 0, ranks: int =
             break
         pieces.remove(largest)
         pieces += [Bucket(members, largest.samples) for members in np.array_split(largest.members, 2)]
-    if len(pieces) < ranks:
-        raise CorpusError(
-            f"an update holds {len(pieces)} utterances, too few for {ranks} processes; raise batch_seconds"
-        )
     pieces.sort(key=lambda piece: len(piece.members) * piece.samples, reverse=True)
     return pieces[rank::ranks]

@@ -319,7 +319,7 @@ class Finetuning:
         rows = [(len(batch.utterances), float(batch.lengths.sum()) / SAMPLE_RATE) for batch in batches]
         return torch.tensor(rows or [[0.0, 0.0]], dtype=torch.double).sum(0)
 
-    def survey(self, batches: list[FinetuneBatch], update: int, counts: Tensor) -> list[bool]:
+    def survey(self, batches: list[FinetuneBatch], update: int, counts: Tensor, lacking: bool = False) -> list[bool]:
         """LayerDrop's choice, alike in all parts of the update."""
         layers = self.model.config.encoder.transformer
         shared = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + update)

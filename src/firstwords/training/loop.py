@@ -80,15 +80,15 @@ class _Trainer:
                 self.rate = learning_rate(every.schedule, progress.update, self.steps)
                 torch.manual_seed(_mix(self.seed, progress.update, self.processes.rank))
                 counts, signals, lacking = self._count(batches, stop.signal)
-                if float(counts[0]) > 0 and not lacking:
-                    self._update(batches, counts)
+                if float(counts[0]) > 0:
+                    self._update(batches, counts, lacking > 0)
                 else:
                     self._pass_over(after.index == 0)
                 progress.update, progress.position = progress.update + 1, after
                 progress.audio_seconds += float(counts[-1])
 
                 done = progress.update == self.steps
-                if (progress.update % every.log_every == 0 or done) and self.meter.sums:
+                if progress.update % every.log_every == 0 or done:
                     self._report()
                 if progress.update % every.validate_every == 0 or done:
                     self._validate()
@@ -109,18 +109,24 @@ class _Trainer:
         signals, lacking = everyone[-2:].tolist()
         return everyone[:-2], signals, lacking
 
-    def _update(self, batches: list[Any], counts: Tensor) -> None:
-        """Gradients of all micro-batches, then one step of the optimiser."""
+    def _update(self, batches: list[Any], counts: Tensor, lacking: bool) -> None:
+        """Gradients of all micro-batches, then one step of the optimiser.
+
+        DistributedDataParallel wants a backward pass of every process; `lacking` one, gradients are averaged after it.
+        """
         update = self.progress.update
+        module = self.model if lacking else self.module
         with self._autocast():
-            whole = self.task.survey(batches, update, counts)
+            whole = self.task.survey(batches, update, counts, lacking)
         for number, batch in enumerate(batches):
             with self._gradients_stay_here(number + 1 < len(batches)):
                 with self._autocast():
-                    loss, sums = self.task.loss(self.module, batch, update, counts, whole)
-                loss = loss * self.processes.count  # counts have divided it; DistributedDataParallel will again
+                    loss, sums = self.task.loss(module, batch, update, counts, whole)
+                loss = loss * self.processes.count  # counts have divided it; the mean over processes will again
                 loss.backward()
             self.meter.add(sums)
+        if lacking:
+            self.processes.average_gradients(self.model.parameters())
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.training.optimizer.clip_norm or math.inf)
         one = torch.ones((), dtype=torch.double)
         if bool(torch.isfinite(norm)):
@@ -141,7 +147,7 @@ class _Trainer:
         self.unusable = 0
 
     def _pass_over(self, epoch_ends: bool) -> None:
-        """An update of which no recording, or none of some process's part, could be used."""
+        """An update of which no recording could be used."""
         self.unusable += 1
         if self.unusable == MOST_SKIPPED or (epoch_ends and self.unusable > self.progress.position.index):
             raise CorpusError(
@@ -153,8 +159,10 @@ class _Trainer:
     def _report(self) -> None:
         """A line of the log, and one for a person."""
         progress = self.progress
-        sums, timing = self.meter.take(self.task.loader.waited, progress)
-        sums = {name: self.processes.sum(value).cpu() for name, value in sums.items()}
+        own, timing = self.meter.take(self.task.loader.waited, progress)
+        sums = self.processes.merge(own)
+        if not sums:
+            return
         updates, norms, skipped = (
             float(sums.pop(name, 0.0)) for name in ("updates", "gradient_norm", "updates_skipped")
         )

@@ -216,16 +216,17 @@ class Pretraining:
         ]
         return torch.tensor(rows or [[0.0] * 5], dtype=torch.double).sum(0)
 
-    def survey(self, batches: list[PretrainBatch], update: int, counts: Tensor) -> WholeUpdate:
+    def survey(self, batches: list[PretrainBatch], update: int, counts: Tensor, lacking: bool = False) -> WholeUpdate:
         """The entry probabilities of the whole update, which the diversity loss of each part depends on.
 
-        One part: they are its own. One part a process: they are summed inside the loss. More: the quantiser takes a
-        first look at all of them (no Transformer, no gradient, about a tenth of the update's arithmetic).
+        One part: they are its own. One part a process: they are summed inside the loss. Otherwise the quantiser takes
+        a first look at all of them (no Transformer, no gradient, about a tenth of the update's arithmetic).
         """
         layers = self.settings.model.encoder.transformer
         shared = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + update)  # alike in all processes
         kept = (torch.rand(layers.layers, generator=shared) > layers.layerdrop).tolist()
-        if not self.settings.model.quantize_targets or int(counts[3]) <= self.processes.count:
+        one_each = not lacking and int(counts[3]) == self.processes.count
+        if one_each or not self.settings.model.quantize_targets:
             return WholeUpdate(None, self.processes, kept)
         quantizer, device = self.settings.model.quantizer, self.processes.device
         total = torch.zeros(quantizer.groups, quantizer.entries, device=device)

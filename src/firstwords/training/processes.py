@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from firstwords.errors import ConfigError
 
@@ -51,6 +52,27 @@ class Processes:
         total = tensor.detach().to(self.device, copy=True)  # nccl sums on GPUs only
         dist.all_reduce(total)
         return total.to(tensor.device)
+
+    def merge(self, sums: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Named tensors summed over all processes, on the CPU; a process may lack some of them, or all."""
+        if self.count == 1:
+            return {name: value.cpu() for name, value in sums.items()}
+        everyone: list[dict[str, Tensor]] = [{} for _ in range(self.count)]
+        dist.all_gather_object(everyone, {name: value.cpu() for name, value in sums.items()})
+        merged: dict[str, Tensor] = {}
+        for one in everyone:
+            for name, value in one.items():
+                merged[name] = merged[name] + value if name in merged else value
+        return merged
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replaces gradients by their mean over all processes, those that have none counting as 0."""
+        parameters = list(parameters)
+        here = torch.tensor([float(one.grad is not None) for one in parameters])
+        used = [one for one, anywhere in zip(parameters, self.sum(here).tolist(), strict=True) if anywhere]
+        flat = self.sum(torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in used]))
+        for one, part in zip(used, flat.split([one.numel() for one in used]), strict=True):
+            one.grad = part.view_as(one) / self.count
 
     def wait(self) -> None:
         """Until all are here."""

@@ -32,8 +32,8 @@ class Task(Protocol[Batch]):
     def count(self, batches: list[Batch]) -> Tensor:
         """(n,) counts of this process's part of an update, float64: what divides the loss, ..., seconds of audio."""
 
-    def survey(self, batches: list[Batch], update: int, counts: Tensor) -> Any:
-        """Whatever the loss of each part needs to know of the whole update, besides counts."""
+    def survey(self, batches: list[Batch], update: int, counts: Tensor, lacking: bool = False) -> Any:
+        """What the loss of each part needs to know of the whole update; `lacking`: some process has no part."""
 
     def loss(self, module: nn.Module, batch: Batch, update: int, counts: Tensor, whole: Any) -> tuple[Tensor, Sums]:
         """This micro-batch's share of the update's loss, and sums for the log."""
