@@ -1,6 +1,6 @@
 """Real speech: does listening first help? wav2vec 2.0 pre-trained on all English training audio, then few labels.
 
-    python experiments/real_speech.py SPEECH WORK [--steps 14000 --finetune-steps 1500 --stage all]
+    python experiments/real_speech.py SPEECH WORK [--steps 14000 --finetune-steps 800 --stage all]
 
 SPEECH is a folder of corpora with manifests (fsdd, kathleen, librispeech_sample, ...). Everything is written under WORK
 and goes on where it was stopped. The stages:
@@ -61,7 +61,7 @@ class Settings:
     """Longest crop."""
     warmup: float = 0.03
     """Share of the updates: as many as the recipe has in a shorter run."""
-    finetune_steps: int = 1500
+    finetune_steps: int = 800
     """Updates of each fine-tuning."""
     finetune_recipe: str = "ctc-small"
     """Fine-tuning recipe."""
@@ -121,7 +121,7 @@ def speak(settings: Settings) -> None:
             "steps": settings.finetune_steps,
             "seed": settings.seed,
             "data": {"hours": HOURS[label]},
-            "training": {"processes": settings.processes, "validate_every": 500, "save_every": 500},
+            "training": {"processes": settings.processes, "validate_every": 200, "save_every": 200},
         }
         recipe = load_recipe(settings.finetune_recipe, "finetune", FinetuneConfig)
         config = from_dict(FinetuneConfig, changes, "experiment", recipe)
