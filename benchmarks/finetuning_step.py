@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from measure import Parts, Step, autocast, device
 from sizes import hugging_face, pretraining
-from updates import compare
+from updates import compare, learn
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.losses.ctc import ctc_loss
@@ -51,11 +51,7 @@ def ours(size: str, utterances: int, seconds: float, precision: str, dropout: fl
             emissions = model(audio, lengths, mask, channels)
             loss = ctc_loss(emissions.logits, emissions.lengths, targets, target_lengths).sum() / utterances
         parts.done("forward")
-        loss.backward()
-        parts.done("backward")
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        parts.done("optimizer")
+        learn(loss, optimizer, parts)
         return parts.seconds
 
     return step
@@ -78,11 +74,7 @@ def theirs(size: str, utterances: int, seconds: float, precision: str, dropout: 
         with autocast(precision):
             loss = model(audio, labels=targets).loss
         parts.done("forward")
-        loss.backward()
-        parts.done("backward")
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        parts.done("optimizer")
+        learn(loss, optimizer, parts)
         return parts.seconds
 
     return step

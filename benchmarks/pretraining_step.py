@@ -16,7 +16,7 @@ import soundfile
 import torch
 from measure import Parts, Step, autocast, device
 from sizes import hugging_face, pretraining
-from updates import compare
+from updates import compare, learn
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.corpus.utterance import Utterance
@@ -51,11 +51,7 @@ def ours(size: str, utterances: int, seconds: float, precision: str, dropout: fl
         with autocast(precision):
             loss, _ = task.loss(model, batch, update, counts, task.survey([batch], update, counts))
         parts.done("forward")
-        loss.backward()
-        parts.done("backward")
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        parts.done("optimizer")
+        learn(loss, optimizer, parts)
         update += 1
         return parts.seconds
 
@@ -82,11 +78,7 @@ def theirs(size: str, utterances: int, seconds: float, precision: str, dropout: 
         with autocast(precision):
             loss = model(audio, mask_time_indices=masks, sampled_negative_indices=others).loss
         parts.done("forward")
-        (loss / int(mask.sum())).backward()
-        parts.done("backward")
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        parts.done("optimizer")
+        learn(loss / int(mask.sum()), optimizer, parts)
         return parts.seconds
 
     return step

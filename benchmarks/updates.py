@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 import tyro
-from measure import Contender, Step, interleave, processor, save, show, to_json
+from measure import Contender, Parts, Step, interleave, processor, save, show, to_json
 from sizes import forward_flop, pretraining
 
 from firstwords.audio import SAMPLE_RATE
@@ -58,3 +59,12 @@ def compare(ours: Prepare, theirs: Prepare) -> None:
                     facts = dict(zip(names, what, strict=True)) | {"threads": settings.threads}
                     results.append(to_json(timings, "firstwords", **facts))
                     save(settings.out, results)
+
+
+def learn(loss: torch.Tensor, optimizer: torch.optim.Optimizer, parts: Parts) -> None:
+    """The second half of an update: gradients and the optimiser's step, timed."""
+    loss.backward()
+    parts.done("backward")
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    parts.done("optimizer")
