@@ -60,7 +60,7 @@ class DemoConfig:
     """Voices that read the test sentences."""
     pretrain_steps: int = 1500
     """Updates of pre-training."""
-    finetune_steps: int = 600
+    finetune_steps: int = 450
     """Updates of each of the two fine-tunings."""
     processes: int = 2
     """Processes that share the training, a core each."""
@@ -313,7 +313,7 @@ def _score(run: Path, test: list[Utterance]) -> Score:
 def _show(findings: list[Finding], console: Console) -> None:
     """The table, what the difference is worth, and some transcripts side by side."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("", "CER (95 % interval)", "WER (95 % interval)", "minutes heard", "time"):
+    for column in ("", "CER (95 % interval)", "WER (95 % interval)", "heard", "time"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=True)
     for found in findings:
         score = found.score
@@ -322,7 +322,7 @@ def _show(findings: list[Finding], console: Console) -> None:
             found.name,
             _rate(characters, score.character_interval),
             _rate(score.tokens.rate, score.interval),
-            f"{found.heard_minutes:.0f}",
+            f"{found.heard_minutes:.0f} min",
             f"{int(found.seconds) // 60}:{int(found.seconds) % 60:02}",
         )
     console.print(table)
@@ -369,7 +369,7 @@ def _spaced(text: str) -> str:
 
 
 def _rate(value: float, interval: Interval | None) -> str:
-    between = "" if interval is None else f" ({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+    between = "" if interval is None else f" ({100 * interval.low:.1f}–{100 * interval.high:.1f})"
     return f"{100 * value:.1f} %{between}"
 
 
