@@ -1,6 +1,6 @@
 """Real speech: does listening first help? wav2vec 2.0 pre-trained on all English training audio, then few labels.
 
-    python experiments/real_speech.py SPEECH WORK [--steps 14000 --finetune-steps 800 --stage all]
+    python experiments/real_speech.py SPEECH WORK [--steps 14000 --stage all]
 
 SPEECH is a folder of corpora with manifests (fsdd, kathleen, librispeech_sample, ...). Everything is written under WORK
 and goes on where it was stopped. The stages:
@@ -42,6 +42,7 @@ LABELLED = ("speechocean762", "kathleen", "librispeech_sample", "ljspeech_sample
 """Corpora of sentences; digits and yes/no would be a task of their own."""
 TESTED = ("speechocean762", "kathleen", "librispeech_sample", "ljspeech_sample")
 HOURS = {"10min": 1 / 6, "1h": 1.0}
+STEPS = {"10min": 800, "1h": 1600}
 Weights = Literal["pretrained", "random"]
 
 
@@ -61,8 +62,8 @@ class Settings:
     """Longest crop."""
     warmup: float = 0.03
     """Share of the updates: as many as the recipe has in a shorter run."""
-    finetune_steps: int = 800
-    """Updates of each fine-tuning."""
+    finetune_steps: int = 0
+    """Updates of each fine-tuning; 0 takes 800 for 10 minutes and 1,600 for an hour."""
     finetune_recipe: str = "ctc-small"
     """Fine-tuning recipe."""
     processes: int = 2
@@ -118,7 +119,7 @@ def speak(settings: Settings) -> None:
     for label, weights in settings.runs():
         changes = {
             "weights": weights,
-            "steps": settings.finetune_steps,
+            "steps": settings.finetune_steps or STEPS[label],
             "seed": settings.seed,
             "data": {"hours": HOURS[label]},
             "training": {"processes": settings.processes, "validate_every": 200, "save_every": 200},

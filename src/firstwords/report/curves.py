@@ -70,6 +70,7 @@ def plot_curves(
     """
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
+    from matplotlib.ticker import MaxNLocator
 
     rows = (listening is not None) + bool(words)
     layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1)
@@ -85,6 +86,7 @@ def plot_curves(
         axes.set_axisbelow(True)
         axes.set_xlabel("update")
         axes.set_xlim(left=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold")
     try:
@@ -134,18 +136,11 @@ def _draw_words(panels: Any, runs: Mapping[str, Records]) -> None:
     """Loss, CER, WER; a colour for each run."""
     loss, characters, words = panels
     for (name, records), colour in zip(runs.items(), _COLOURS * len(runs), strict=False):
-        _line(loss, records, "bits_per_label", colour, f"{name}, training" if name else "training", width=1)
-        _line(
-            loss,
-            records,
-            "valid_bits_per_label",
-            colour,
-            f"{name}, validation" if name else "validation",
-            dots=True,
-        )
+        _line(loss, records, "bits_per_label", colour, "", width=1)
+        _line(loss, records, "valid_bits_per_label", colour, name, dots=True)
         _line(characters, records, "valid_cer", colour, name, 100, dots=True, last="{:.0f} %")
         _line(words, records, "valid_wer", colour, name, 100, dots=True, last="{:.0f} %")
-    loss.set(title="Words: CTC loss", ylabel="bits per character")
+    loss.set(title="Words: CTC loss (thin: training)", ylabel="bits per character")
     drawn = [value for line in loss.lines for value in line.get_ydata() if math.isfinite(value)]
     if drawn:  # the first updates of CTC are far above everything that matters
         loss.set_ylim(0, 1.1 * min(max(drawn), LOSS_CEILING))
@@ -169,11 +164,13 @@ def _line(
     width: float = 1.8,
     last: str = "",
 ) -> None:
-    """One figure of the log over the updates; `last` writes the final value beside the line."""
+    """One figure of the log over the updates; `last` writes the final value into the legend."""
     points = [(r["update"], scale * r[key]) for r in records if isinstance(r.get(key), int | float)]
     if not points:
         return
     updates, values = zip(*points, strict=True)
+    if last:
+        label = f"{label}: {last.format(values[-1])}" if label else last.format(values[-1])
     axes.plot(
         updates,
         values,
@@ -183,13 +180,3 @@ def _line(
         markersize=4,
         label=label or "_nolegend_",
     )
-    if last:
-        axes.annotate(
-            last.format(values[-1]),
-            (updates[-1], values[-1]),
-            xytext=(4, 5),
-            textcoords="offset points",
-            color=colour,
-            fontsize=9,
-            ha="right",
-        )
