@@ -23,6 +23,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from firstwords.commands import finetune, pretrain
 from firstwords.config import from_dict
 from firstwords.corpus.manifest import read_manifest
 from firstwords.corpus.prepare import PrepareOptions, prepare
@@ -30,7 +31,6 @@ from firstwords.evaluation import evaluate, in_splits
 from firstwords.recipes import load_recipe
 from firstwords.recognizer import Recognizer
 from firstwords.report.curves import plot_curves
-from firstwords.training.commands import finetune, pretrain
 from firstwords.training.finetune import FinetuneConfig
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.run import read_log

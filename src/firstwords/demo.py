@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from firstwords.commands import finetune, pretrain
 from firstwords.config import from_dict, to_dict
 from firstwords.corpus.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from firstwords.corpus.synthetic import demo_sentences, make_corpus, voices
@@ -30,7 +31,6 @@ from firstwords.recipes import load_recipe
 from firstwords.recognizer import Recognizer
 from firstwords.report.curves import plot_curves
 from firstwords.scoring import Interval, Score, compare
-from firstwords.training.commands import finetune, pretrain
 from firstwords.training.finetune import FinetuneConfig
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.run import read_log

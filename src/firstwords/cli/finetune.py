@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from firstwords.cli.options import option, parse, several
+from firstwords.commands import finetune
 from firstwords.recipes import load_recipe
-from firstwords.training.commands import finetune
 from firstwords.training.finetune import FinetuneConfig
 
 DEFAULT_RECIPE = "ctc-small"

@@ -9,8 +9,8 @@ from typing import Annotated
 import tyro
 
 from firstwords.cli.options import option, parse, several
+from firstwords.commands import pretrain
 from firstwords.recipes import load_recipe
-from firstwords.training.commands import pretrain
 from firstwords.training.pretrain import PretrainConfig
 
 
