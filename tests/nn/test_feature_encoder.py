@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from conftest import tone
 
+from firstwords.nn import feature_encoder, fused_convolution
 from firstwords.nn.feature_encoder import FeatureEncoder, FeatureEncoderConfig
-from firstwords.nn.strided_convolution import StridedConvolution
+from firstwords.nn.strided_convolution import StridedConvolution, strided_products
 
 CHANNELS = (6, 6, 8, 8, 8, 8, 8)
 
@@ -152,3 +153,29 @@ def test_gradient_scale() -> None:
     frozen = encoder("group")
     object.__setattr__(frozen.config, "gradient_scale", 0.0)
     assert not frozen(waveform, length).requires_grad
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("size", [1, 1 << 9, 1 << 12])
+def test_slices_change_nothing(norm: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latents and gradients are the same for slices of any size, and without slices (a GPU's way)."""
+    model = encoder(norm)
+    lengths = torch.tensor([2345, 1701])
+    waveforms = (torch.randn(2, 2345) * (torch.arange(2345) < lengths[:, None])).requires_grad_()
+    weights = torch.randn(2, model.frames(2345), CHANNELS[-1])
+
+    def outcome() -> list[torch.Tensor]:
+        latents = model(waveforms, lengths)
+        return [latents.detach(), *torch.autograd.grad((latents * weights).sum(), [waveforms, *model.parameters()])]
+
+    whole = outcome()
+    monkeypatch.setattr(fused_convolution, "SLICE_BYTES", size)
+    sliced = outcome()
+    monkeypatch.setattr(feature_encoder, "activate_and_convolve", unsliced)
+    for one, other, third in zip(whole, sliced, outcome(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+        torch.testing.assert_close(one, third, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
+def unsliced(x, before, epsilon, weight, stride):  # type: ignore[no-untyped-def]
+    return strided_products(fused_convolution.activate(x, before, epsilon, weight), weight, stride)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Encoder
+from firstwords.nn.dropout import dropout
 
 
 @dataclass(frozen=True)
@@ -61,5 +61,5 @@ class CTCModel(nn.Module):
         """
         with torch.no_grad() if frozen else nullcontext():
             features, frames = self.encoder(waveforms, lengths, mask, channel_mask, kept=kept)
-        features = F.dropout(features, self.config.final_dropout, self.training)
+        features = dropout(features, self.config.final_dropout, self.training)
         return Emissions(self.output(features), frames)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firstwords.config import check_shares
 from firstwords.losses.contrastive import ContrastConfig, ContrastIndices
+from firstwords.nn.dropout import dropout
 from firstwords.nn.feature_encoder import FeatureEncoder, FeatureEncoderConfig
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.log_mel import LogMel
@@ -140,7 +140,7 @@ class Wav2Vec2Encoder(nn.Module):
         kept: Sequence[bool] | None = None,
     ) -> Encoded:
         """Masks projected latents (B, T, D) and runs the Transformer over `lengths` (B,) valid frames."""
-        x = F.dropout(x, self.config.input_dropout, self.training)
+        x = dropout(x, self.config.input_dropout, self.training)
         if mask is not None:
             x = torch.where(mask[:, :, None], self.mask_embedding.to(x.dtype), x)
         if channel_mask is not None:
@@ -210,7 +210,7 @@ class Wav2Vec2(nn.Module):
 
     def _candidates(self, normed: Tensor, indices: ContrastIndices) -> Tensor:
         features = normed.flatten(0, 1).index_select(0, indices.pool)
-        return F.dropout(features, self.config.feature_dropout, self.training)
+        return dropout(features, self.config.feature_dropout, self.training)
 
     def _targets(
         self, normed: Tensor, indices: ContrastIndices, temperature: float, noise: Tensor | None

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firstwords.errors import ConfigError
+from firstwords.nn.fused_convolution import Activation, activate, activate_and_convolve
 from firstwords.nn.lengths import length_mask
-from firstwords.nn.strided_convolution import StridedConvolution, product_dtype
+from firstwords.nn.strided_convolution import StridedConvolution
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,10 @@ class FeatureEncoderConfig:
     """Frames that the group norm averages: the utterance's own, or the padding too, as in the released models."""
     gradient_scale: float = 0.1
     """Factor on the gradient that reaches the encoder; 0 freezes it. Source: BASE."""
+
+
+EPSILON = 1e-5
+"""Of every norm; torch's and fairseq's default."""
 
 
 class FeatureEncoder(nn.Module):
@@ -78,29 +83,47 @@ class FeatureEncoder(nn.Module):
         return latents
 
     def _convolve(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        x = waveforms[:, :, None]
-        for number, layer in enumerate(self.layers):
-            lengths = (lengths - self.config.kernels[number]) // self.config.strides[number] + 1
-            if self.config.norm == "group" and number == 0:
-                x = self._normed_first_layer(waveforms, lengths)
-            else:
-                x = layer(x)
-                if self.config.norm == "layer":
-                    x = self.norms[number](x)
-            x = F.gelu(x)
-        return x
+        first: Any = self.layers[0]
+        windows = waveforms.unfold(1, self.config.kernels[0], self.config.strides[0])
+        if self.config.norm == "group":
+            lengths = (lengths - self.config.kernels[0]) // self.config.strides[0] + 1
+            windows, taps = self._folded_norm(windows, lengths)
+            before = Activation(taps=taps)
+        else:
+            before = self._activation(0)._replace(taps=first.weight.permute(1, 2, 0))
+        x = windows
+        for number in range(1, len(self.layers)):
+            layer: Any = self.layers[number]
+            x = activate_and_convolve(x, before, EPSILON, layer.weight, layer.stride)
+            before = self._activation(number)
+        return activate(x, before, EPSILON, first.weight)
 
-    def _normed_first_layer(self, waveforms: Tensor, frames: Tensor) -> Tensor:
+    def _activation(self, number: int) -> Activation:
+        """What follows the convolution of a layer."""
+        layer: Any = self.layers[number]
+        if self.config.norm == "group":
+            return Activation(bias=layer.bias)
+        norm: Any = self.norms[number]
+        return Activation(bias=layer.bias, norm_weight=norm.weight, norm_bias=norm.bias)
+
+    def _folded_norm(self, windows: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """First convolution and group norm (one group a channel, statistics over time) as one product.
 
         A channel's mean and variance over time follow from the mean and covariance of the windows that the kernel
         sees, so the norm folds into weights of each utterance's own and no pass over (B, T, C) is needed. Windows are
         centred first, so that a constant offset of the waveform cancels before it can cost digits.
+
+        Args:
+            windows: (B, T, kernel).
+            frames: (B,) valid ones.
+
+        Returns:
+            Centred windows and a one, (B, T, kernel + 1), and taps (B, kernel + 1, C), the last of them the bias.
         """
         layer: Any = self.layers[0]
         norm: Any = self.norms[0]
-        with torch.autocast(waveforms.device.type, enabled=False):
-            windows = waveforms.float().unfold(1, self.config.kernels[0], self.config.strides[0])
+        with torch.autocast(windows.device.type, enabled=False):
+            windows = windows.float()
             if self.config.group_statistics == "padded":
                 frames = torch.full_like(frames, windows.shape[1])
             count = frames[:, None, None]
@@ -111,8 +134,8 @@ class FeatureEncoder(nn.Module):
             taps = layer.weight[:, 0].float()
             variance = ((taps @ covariance) * taps).sum(-1)
             folded = taps * (norm.weight * torch.rsqrt(variance + norm.eps))[:, :, None]
-        dtype = product_dtype(waveforms)
-        return torch.baddbmm(norm.bias.to(dtype), centred.to(dtype), folded.transpose(1, 2).to(dtype))
+            bias = norm.bias.float()[:, None].expand(len(windows), -1, -1)
+            return F.pad(centred, (0, 1), value=1.0), torch.cat([folded, bias], 2).transpose(1, 2)
 
 
 class _ScaledGradient(torch.autograd.Function):

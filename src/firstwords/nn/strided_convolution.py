@@ -32,14 +32,21 @@ class StridedConvolution(nn.Module):
             nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype = product_dtype(x)
-        result = _Products.apply(x.to(dtype).contiguous(), self.weight.to(dtype), self.stride)
-        return result if self.bias is None else result + self.bias.to(dtype)
+        result = strided_products(x, self.weight, self.stride)
+        return result if self.bias is None else result + self.bias.to(result.dtype)
 
 
-def product_dtype(x: Tensor) -> torch.dtype:
-    """What a matrix product of `x` is computed in, with autocast or without."""
-    return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+def strided_products(x: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """x (B, T, C_in), weight (C_out, C_in, k) to (B, T_out, C_out)."""
+    dtype = product_dtype(weight)
+    result: Tensor = _Products.apply(x.to(dtype).contiguous(), weight.to(dtype), stride)
+    return result
+
+
+def product_dtype(weight: Tensor) -> torch.dtype:
+    """What a matrix product with `weight` is computed in, with autocast or without."""
+    device = weight.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
 
 
 class _Products(torch.autograd.Function):
@@ -51,8 +58,8 @@ class _Products(torch.autograd.Function):
         ctx.stride = stride
         batch, frames = len(x), (x.shape[1] - weight.shape[2]) // stride + 1
         result = None
-        for first, last, view in _blocks(x, weight.shape[2], stride, frames):
-            taps = _taps(weight, first, last).expand(batch, -1, -1)
+        for first, last, view in blocks(x, weight.shape[2], stride, frames):
+            taps = taps_matrix(weight, first, last).expand(batch, -1, -1)
             result = torch.bmm(view, taps) if result is None else result.baddbmm_(view, taps)
         assert result is not None
         return result
@@ -63,33 +70,35 @@ class _Products(torch.autograd.Function):
         batch, frames, kernel = len(x), gradient.shape[1], weight.shape[2]
         gradient = gradient.contiguous()
         weight_gradient = torch.empty_like(weight)
-        for first, last, view in _blocks(x, kernel, ctx.stride, frames):
+        for first, last, view in blocks(x, kernel, ctx.stride, frames):
             block = torch.bmm(view.transpose(1, 2), gradient).sum(0)
             weight_gradient[:, :, first:last] = block.view(last - first, -1, len(weight)).permute(2, 1, 0)
         if not ctx.needs_input_grad[0]:
             return None, weight_gradient, None
         x_gradient = torch.empty_like(x) if kernel >= ctx.stride else torch.zeros_like(x)
         x_gradient[:, frames * ctx.stride :] = 0  # the first whole block writes what lies before
-        for first, last, view in _blocks(x_gradient, kernel, ctx.stride, frames):
+        for first, last, view in blocks(x_gradient, kernel, ctx.stride, frames):
             writes = first == 0 and last == ctx.stride
-            view.baddbmm_(gradient, _taps(weight, first, last).t().expand(batch, -1, -1), beta=0 if writes else 1)
+            view.baddbmm_(gradient, taps_matrix(weight, first, last).t().expand(batch, -1, -1), beta=0 if writes else 1)
         return x_gradient, weight_gradient, None
 
 
-def _blocks(x: Tensor, kernel: int, stride: int, frames: int) -> Iterator[tuple[int, int, Tensor]]:
+def tap_blocks(kernel: int, stride: int) -> list[tuple[int, int]]:
+    """(first tap, last tap + 1) of each block: `stride` taps, then single ones."""
+    whole = kernel - kernel % stride
+    return [(tap, tap + stride) for tap in range(0, whole, stride)] + [(tap, tap + 1) for tap in range(whole, kernel)]
+
+
+def blocks(x: Tensor, kernel: int, stride: int, frames: int) -> Iterator[tuple[int, int, Tensor]]:
     """(first tap, last tap + 1, view of x (B, frames, taps * C)) for every block of the kernel."""
     batch, _, channels = x.shape
-    first = 0
-    while first < kernel:
-        if first + stride <= kernel:
-            view = x[:, first : first + frames * stride].view(batch, frames, stride * channels)
-            yield first, first + stride, view
-            first += stride
+    for first, last in tap_blocks(kernel, stride):
+        if last - first == stride:
+            yield first, last, x[:, first : first + frames * stride].view(batch, frames, stride * channels)
         else:
-            yield first, first + 1, x[:, first : first + (frames - 1) * stride + 1 : stride]
-            first += 1
+            yield first, last, x[:, first : first + (frames - 1) * stride + 1 : stride]
 
 
-def _taps(weight: Tensor, first: int, last: int) -> Tensor:
+def taps_matrix(weight: Tensor, first: int, last: int) -> Tensor:
     """Taps [first, last) of (C_out, C_in, k) as ((last - first) * C_in, C_out)."""
     return weight[:, :, first:last].permute(2, 1, 0).reshape(-1, len(weight))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,10 @@ from torch import Tensor, nn
 
 from firstwords.config import check_shares
 from firstwords.errors import ConfigError
+from firstwords.nn.attention import attention
+from firstwords.nn.dropout import dropout
 from firstwords.nn.lengths import length_mask
+from firstwords.nn.position_convolution import PositionConvolution
 
 
 @dataclass(frozen=True)
@@ -43,27 +45,6 @@ class TransformerConfig:
     """Probability that an update leaves a block out. Source: BASE pre-training."""
 
 
-class PositionConvolution(nn.Module):
-    """Relative position embedding: grouped convolution over time, then GELU; (B, T, D) to (B, T, D).
-
-    Weight norm has one gain per kernel position (dim=2 in fairseq): weight = gain * v / ||v||, the norm over all
-    channels. The kernel is even, so the last of its T + 1 frames is dropped.
-    """
-
-    def __init__(self, dim: int, kernel: int, groups: int) -> None:
-        super().__init__()
-        self.groups = groups
-        self.direction = nn.Parameter(torch.randn(dim, dim // groups, kernel) * math.sqrt(4 / (kernel * dim)))
-        self.gain = nn.Parameter(self.direction.detach().norm(dim=(0, 1), keepdim=True))
-        self.bias = nn.Parameter(torch.zeros(dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = torch._weight_norm(self.direction, self.gain, 2)  # as in formula, 9 times as fast, gradient included
-        padding = self.direction.shape[2] // 2
-        positions = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=padding, groups=self.groups)
-        return F.gelu(positions[:, :, : x.shape[1]]).transpose(1, 2)
-
-
 class TransformerBlock(nn.Module):
     """Self-attention and feed-forward, each with a residual; (B, T, D) to (B, T, D)."""
 
@@ -92,16 +73,16 @@ class TransformerBlock(nn.Module):
         batch, frames, dim = x.shape
         heads = self.attention_inputs(x).view(batch, frames, 3, self.config.heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
-        dropout = self.config.attention_dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=dropout)
+        dropped = self.config.attention_dropout if self.training else 0.0
+        mixed = attention(query, key, value, attend, dropped)
         return self._dropped(self.attention_output(mixed.transpose(1, 2).reshape(batch, frames, dim)))
 
     def _feed_forward(self, x: Tensor) -> Tensor:
-        inner = F.dropout(F.gelu(self.feed_forward_in(x)), self.config.activation_dropout, self.training)
+        inner = dropout(F.gelu(self.feed_forward_in(x)), self.config.activation_dropout, self.training)
         return self._dropped(self.feed_forward_out(inner))
 
     def _dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.config.dropout, self.training)
+        return dropout(x, self.config.dropout, self.training)
 
 
 class Transformer(nn.Module):
@@ -142,7 +123,7 @@ class Transformer(nn.Module):
         x = x + self.position(x)
         if not self.config.norm_first:
             x = self.norm(x)
-        x = F.dropout(x, self.config.dropout, self.training)
+        x = dropout(x, self.config.dropout, self.training)
         if kept is None and self.training and self.config.layerdrop:
             kept = (torch.rand(len(self.blocks)) > self.config.layerdrop).tolist()
         for number, block in enumerate(self.blocks[:layer]):
