@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from firstwords.nn import position_convolution
-from firstwords.nn.position_convolution import PositionConvolution, correlate
+from firstwords.nn.position_convolution import PositionConvolution, correlate, response
 
 
 def test_weight_norm_as_in_formula() -> None:
@@ -34,7 +34,7 @@ def test_fourier_space_equals_conv1d(frames: int, level: float) -> None:
     torch.manual_seed(frames)
     x = ((torch.randn(3, frames, 24) + 0.5) * level).requires_grad_()
     weight = torch.randn(24, 6, 8, requires_grad=True)
-    ours = correlate(x, weight, groups=4)
+    ours = correlate(x, response(weight), groups=4)
     double = F.conv1d(x.double().mT, weight.double(), padding=4, groups=4)[:, :, :-1].mT
     torch.testing.assert_close(ours.double(), double, rtol=1e-4, atol=1e-5 * float(double.abs().max()))
     upstream = torch.randn_like(ours)
