@@ -259,6 +259,7 @@ class Pretraining:
         sums: Sums = {
             "nats": contrast.loss.double(),
             "correct": contrast.correct.double(),
+            "unopposed": contrast.unopposed.double(),
             "scored": torch.tensor(contrast.frames, dtype=torch.double, device=device),
             "squares": result.squares.double(),
             "masked": batch.mask.sum().double(),
@@ -322,6 +323,7 @@ class Pretraining:
             "bits": float(sums["nats"]) / scored / math.log(2),
             "chance_bits": math.log2(contrast.distractors + contrast.batch_distractors + 1),
             "accuracy": float(sums["correct"]) / scored,
+            "unopposed_share": float(sums["unopposed"]) / scored,
             "feature_penalty": float(sums["squares"]) / (float(sums["frames"]) * dim),
             "masked_share": float(sums["masked"]) / float(sums["frames"]),
             "temperature": float(sums["temperature"]) / scored,
@@ -353,6 +355,7 @@ class Pretraining:
             figures["chance_bits"],
             figures["accuracy"],
             figures.get("codes_perplexity", math.inf),
+            figures["unopposed_share"],
         )
         return self.health.verdict, sentence
 
