@@ -60,6 +60,8 @@ class Settings:
     """bfloat16 means autocast."""
     rounds: int = 3
     """Measured rounds."""
+    warmup: int = 2
+    """Rounds before them."""
     threads: int = 1
     """Of each contender."""
     out: Path | None = None
@@ -87,7 +89,7 @@ def grow(title: str, prepare: Any, batches: list[tuple[int, float]], settings: S
         Contender(f"{count} x {seconds:g} s", prepare, (settings.size, count, seconds, settings.precision))
         for count, seconds in batches
     ]
-    timings = interleave(contenders, settings.rounds, settings.threads, settings.precision)
+    timings = interleave(contenders, settings.rounds, settings.threads, settings.precision, settings.warmup)
     rows = hours_of(timings, [count * seconds for count, seconds in batches])
     print_rows(f"{settings.size}, {title}, {settings.precision}, {settings.threads} threads, {processor()}", rows)
     return {"what": title, "size": settings.size, "precision": settings.precision, "rows": rows}

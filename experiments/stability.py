@@ -190,7 +190,7 @@ def what_was_said(records: Sequence[dict[str, Any]], config: PretrainConfig) -> 
         names = ("update", "bits", "chance_bits", "accuracy", "codes_perplexity")
         sentence = health.look(*(record[name] for name in names), record["unopposed_share"])
         if sentence:
-            standing = "" if health.verdict == "healthy" else sentence
+            standing = "" if sentence.startswith("healthy again") else sentence
     return standing
 
 

@@ -69,7 +69,9 @@ def plot_comparison(path: Path, runs: Sequence[Curve], references: Sequence[Curv
     curves = [*references, *runs]
     axis = axis_of(curves)
     figure, panels = sheet(1, below=0.28 * len(curves))
-    looks = [(GREY, style) for _, style in zip(references, ("--", ":", "-.", (0, (1, 3))) * len(curves), strict=False)]
+    looks: list[tuple[str, Any]] = [
+        (GREY, style) for _, style in zip(references, ("--", ":", "-.", (0, (1, 3))) * len(curves), strict=False)
+    ]
     looks += [(colour, "-") for _, colour in zip(runs, COLOURS * len(runs), strict=False)]
     draw = _draw_listening if runs[0].kind == "pretrain" else _draw_words
     for curve, (colour, style) in zip(curves, looks, strict=True):
@@ -197,7 +199,8 @@ def _weigh(
 ) -> str:
     """One point of a run against a reference, in words."""
     place, value = point
-    other = float(np.interp(place, *zip(*theirs, strict=True)))
+    places, values = zip(*theirs, strict=True)
+    other = float(np.interp(place, places, values))
     better = (value - other) * (1 if figure.high_is_good else -1)
     judged = "level with" if abs(better) <= LEVEL[figure.name] else "ahead of" if better > 0 else "behind"
     text = (
