@@ -2,13 +2,14 @@
 #   make demo                      everything in miniature, offline once installed, in under six minutes on two cores
 #   make test                      the test suite
 #   make check                     lint, format, types
+#   make bench                     short tables of all benchmarks, under fifteen minutes on two cores (peers: extra bench)
 #   make test PYTHON=python3.12    with another Python (make clean first where .venv has one already)
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench clean
 
 demo: $(VENV)/installed-synthetic
 	$(BIN)/firstwords demo --out demo
@@ -20,6 +21,9 @@ check: $(VENV)/installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python benchmarks/short.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache

@@ -38,6 +38,8 @@ class Settings:
     """Whom to compare with."""
     rounds: int = 5
     """Measured rounds."""
+    warmup: int = 2
+    """Rounds before them."""
     threads: int = 1
     """Threads of each contender."""
     out: Path | None = None
@@ -56,7 +58,7 @@ def main() -> None:
                 Contender(name, prepare, (size, seconds, *more), flop)
                 for name, prepare, *more in candidates(settings.peers, settings.bfloat16)
             ]
-            timings = interleave(contenders, settings.rounds, settings.threads)
+            timings = interleave(contenders, settings.rounds, settings.threads, warmup=settings.warmup)
             show(f"{size}, {length} s, {settings.threads} threads, {processor()}", timings, "firstwords float32")
             facts = {"size": size, "seconds": list(seconds), "threads": settings.threads}
             results.append(to_json(timings, "firstwords float32", **facts))

@@ -59,8 +59,10 @@ CEILING = "ceiling: matrix product"
 CEILING_SIZE = 2048
 
 
-def interleave(contenders: Sequence[Contender], rounds: int, threads: int, precision: str = "float32") -> list[Timing]:
-    """All contenders, `rounds` times in turn after two rounds of warm-up, and a plain matrix product beside them."""
+def interleave(
+    contenders: Sequence[Contender], rounds: int, threads: int, precision: str = "float32", warmup: int = 2
+) -> list[Timing]:
+    """All contenders, `rounds` times in turn after `warmup` rounds, and a plain matrix product beside them."""
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
     everyone = [*contenders, Contender(CEILING, matrix_product, (precision,), 2.0 * CEILING_SIZE**3)]
     context = multiprocessing.get_context("spawn")
@@ -72,7 +74,7 @@ def interleave(contenders: Sequence[Contender], rounds: int, threads: int, preci
         theirs.close()
         family.append((process, ours))
         _answer(ours, timing)  # one after another: preparing must not disturb
-    for number in range(-2, rounds):
+    for number in range(-warmup, rounds):
         for (_, ours), timing in zip(family, timings, strict=True):
             if timing.error:
                 continue

@@ -9,7 +9,7 @@ from firstwords.models.wav2vec2 import EncoderConfig
 from firstwords.recipes import load_recipe
 from firstwords.training.pretrain import PretrainConfig
 
-RECIPES = {"base": "wav2vec2-base", "large": "wav2vec2-large-vox"}
+RECIPES = {"tiny": "wav2vec2-tiny", "base": "wav2vec2-base", "large": "wav2vec2-large-vox"}
 
 
 def pretraining(size: str, dropout: float) -> PretrainConfig:

@@ -31,6 +31,8 @@ class Settings:
     """All dropouts of both."""
     rounds: int = 5
     """Measured rounds."""
+    warmup: int = 2
+    """Rounds before them."""
     threads: int = 2
     """Threads of each contender."""
     out: Path | None = None
@@ -51,7 +53,7 @@ def compare(ours: Prepare, theirs: Prepare) -> None:
                     flop = 3 * forward_flop(encoder, utterances, round(seconds * SAMPLE_RATE))
                     timings = interleave(
                         [Contender("firstwords", ours, what, flop), Contender("transformers", theirs, what, flop)],
-                        settings.rounds, settings.threads, precision,
+                        settings.rounds, settings.threads, precision, settings.warmup,
                     )  # fmt: skip
                     title = f"{size}, {utterances} x {seconds:g} s, {precision}, dropout {dropout:g}, {processor()}"
                     show(title, timings, "firstwords")

@@ -38,6 +38,18 @@ def drawn(
     return masks, scored, contrast_indices(masks, scored, max(sizes), config, randoms)
 
 
+def test_frames_left_without_a_distractor_are_counted() -> None:
+    """A recording with one code throughout costs nothing, and the count says that nothing was asked of it."""
+    _, _, indices = drawn([30, 40], ContrastConfig(distractors=7), seed=1)
+    context, targets = torch.randn(len(indices.scored), 8), torch.randn(len(indices.pool), 8)
+    first = indices.pool < 40  # frames of the first recording: rows are 40 long
+    codes = torch.where(first[:, None], 0, torch.arange(len(indices.pool))[:, None] + 1)
+    found = contrastive_loss(contrastive_logits(context, targets, codes, indices, 0.1))
+    assert int(found.unopposed) == int((indices.scored < 40).sum()) > 0
+    same = contrastive_loss(contrastive_logits(context, targets, torch.zeros_like(codes), indices, 0.1))
+    assert int(same.unopposed) == same.frames and float(same.loss) == 0.0
+
+
 BATCHES = [[30, 22, 41], [1, 2, 3], [1], [3, 50], [2, 2], [60]]
 
 

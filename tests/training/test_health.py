@@ -80,3 +80,20 @@ def test_a_few_codes_that_make_it_easy_are_a_collapse() -> None:
     assert "COLLAPSED" in str(many.look(500, 1.5, 6.66, 0.8, 20.0))
     healthy = Health(1000, 2, 640)
     assert healthy.look(500, 2.5, 6.66, 0.65, 350.0) is None and healthy.verdict == "healthy"
+
+
+def test_recordings_without_distractors_do_not_make_a_run_look_well() -> None:
+    """Half of the frames lie in silence and cost nothing: the other half decides, and the reason is told once."""
+    health = Health(1000, 2, 64)
+    said = [health.look(update, 3.33, CHANCE, 0.51, 60.0, unopposed=0.5) for update in range(50, 200, 50)]
+    assert health.verdict == "at chance"
+    assert "50% of the frames have no distractor left" in str(said[0]) and "6.66 of 6.66 bits" in str(said[0])
+    assert not any("no distractor" in str(sentence) for sentence in said[1:])
+    well = Health(1000, 2, 64)
+    well.look(50, 2.5, CHANCE, 0.7, 60.0, unopposed=0.5)
+    assert well.verdict == "healthy"
+
+
+def test_no_distractor_anywhere_is_a_collapse() -> None:
+    health = Health(1000, 2, 64)
+    assert "COLLAPSED" in str(health.look(50, 0.0, CHANCE, 1.0, 2.0, unopposed=1.0))

@@ -236,8 +236,21 @@ class TestIllness:
         assert read_log(tmp_path / "run")[-1]["health"] == "collapsed"
 
     @pytest.mark.parametrize("level", [0.0, 0.3])
-    def test_constant_recordings(self, level: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        """Silence, or nothing but an offset: the run is not called healthy."""
+    def test_silent_recordings(self, level: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Silence, or nothing but an offset, and nothing else: no run."""
+        corpus = write_corpus(tmp_path / "corpus", [0.5] * 6)
+        for number in range(6):
+            soundfile.write(corpus / f"{number}.wav", np.full(8000, level), 16_000)
+        assert pretrain(corpus, tmp_path / "run") == 2
+        said = capsys.readouterr()
+        assert "utterance u0: nothing to hear" in said.out and "firstwords audit" in said.err
+
+    @pytest.mark.parametrize("level", [0.0, 0.3])
+    def test_constant_recordings(
+        self, level: float, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Were they let through: the run is not called healthy."""
+        monkeypatch.setattr("firstwords.training.pretrain.is_silent", lambda waveform: False)
         corpus = write_corpus(tmp_path / "corpus", [0.5] * 6)
         for number in range(6):
             soundfile.write(corpus / f"{number}.wav", np.full(8000, level), 16_000)
@@ -250,3 +263,34 @@ def test_written_tones_are_read_as_they_were(tmp_path: Path) -> None:
     """The corpora of these tests are what they claim to be."""
     path = write_tone(tmp_path / "a.wav", 400 / 16_000)
     assert soundfile.info(path).frames == 400
+
+
+def test_what_cannot_be_heard_is_left_out_and_named(tmp_path: Path) -> None:
+    """Silence, a constant value and a last bit that flickers; very quiet sound and a DC offset are not silence."""
+    random = np.random.default_rng(1)
+    steps = {
+        "zeros": np.zeros(8000),
+        "constant": np.full(8000, 8192),
+        "flicker": random.integers(-1, 2, 8000),
+        "quiet": np.rint(20 * np.sin(np.arange(8000) / 5)),
+        "offset": 8192 + np.rint(2000 * np.sin(np.arange(8000) / 5)),
+    }
+    for name, samples in steps.items():
+        soundfile.write(tmp_path / f"{name}.wav", samples.astype(np.int16), 16_000)
+    write_manifest(tmp_path, [{"id": name, "audio": f"{name}.wav", "duration": 0.5} for name in steps])
+    task = pretraining(tmp_path)
+    batch = task.make_batch(task.training, 8000, (1,))
+    assert batch is not None and len(batch.waveforms) == 2
+    assert set(task.skipped.reasons) == {"zeros", "constant", "flicker"}
+    assert all("nothing to hear" in reason for reason in task.skipped.reasons.values())
+
+
+def test_a_silent_crop_of_a_recording_is_passed_over_that_time_only(tmp_path: Path) -> None:
+    samples = np.zeros(32_000)
+    samples[:4000] = np.sin(np.arange(4000) / 5)
+    soundfile.write(tmp_path / "pause.wav", samples, 16_000)
+    write_manifest(tmp_path, [{"id": "pause", "audio": "pause.wav", "duration": 2.0}])
+    task = pretraining(tmp_path)
+    batches = [task.make_batch(task.training, 4000, (1, update)) for update in range(40)]
+    assert 0 < sum(batch is None for batch in batches) < 40
+    assert not task.skipped.reasons

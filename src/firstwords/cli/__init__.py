@@ -16,6 +16,7 @@ COMMANDS = {
     "pretrain": "listen: learn speech representations from audio alone",
     "finetune": "first words: learn to transcribe from few transcripts",
     "transcribe": "recordings to text",
+    "compare": "curves of runs over reference curves, and where they stand",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
 }
 """Each command and what it does; the module of the same name in this folder has its `run(arguments)`."""

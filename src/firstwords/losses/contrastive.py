@@ -91,6 +91,8 @@ class Contrast(NamedTuple):
     """Frames whose target has the highest similarity, less those where all are equal."""
     frames: int
     """Scored frames."""
+    unopposed: Tensor
+    """Frames whose distractors all had the target's codes and were left out: their loss is 0, whatever is learnt."""
 
 
 def scored_frames(mask: np.ndarray, spans: Spans, config: ContrastConfig) -> np.ndarray:
@@ -194,7 +196,8 @@ def contrastive_loss(logits: Tensor) -> Contrast:
     """Cross entropy of logits (p, 1 + K) whose first column is the positive."""
     loss = (torch.logsumexp(logits, 1) - logits[:, 0]).sum()
     best, worst = logits.argmax(1) == 0, logits.argmin(1) == 0
-    return Contrast(loss, (best & ~worst).sum(), len(logits))
+    unopposed = (logits[:, 1:].amax(1) == -math.inf).sum() if len(logits) else best.sum()
+    return Contrast(loss, (best & ~worst).sum(), len(logits), unopposed)
 
 
 def _spread(rows: Tensor, slots: Tensor, size: int) -> Tensor:

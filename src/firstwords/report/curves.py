@@ -21,8 +21,8 @@ LOSS_CEILING = 6.0
 RATE_CEILING = 110.0
 """Percent; above 100 a recogniser writes more than was said."""
 
-_COLOURS = ("#1f6fb4", "#d9661f", "#3a8f4d", "#8457a8")
-_GREY = "#7f7f7f"
+COLOURS = ("#1f6fb4", "#d9661f", "#3a8f4d", "#8457a8")
+GREY = "#7f7f7f"
 
 
 def plot_run(folder: Path) -> Path | None:
@@ -68,27 +68,41 @@ def plot_curves(
     Raises:
         CheckpointError: the picture cannot be written.
     """
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-    from matplotlib.ticker import MaxNLocator
-
-    rows = (listening is not None) + bool(words)
-    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1)
-    figure = Figure(figsize=(12.5, 0.4 * bool(title) + 3.5 * rows), layout=layout)
-    panels = figure.subplots(rows, 3, squeeze=False)
+    figure, panels = sheet((listening is not None) + bool(words), title)
     if listening is not None:
         _draw_listening(panels[0], listening)
     if words:
         _draw_words(panels[-1], words)
+    write_sheet(path, figure, panels, "update")
+
+
+def sheet(rows: int, title: str = "", below: float = 0.0) -> tuple[Any, Any]:
+    """A figure and its (rows, 3) panels; `below`: inches of room for a legend under them."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(h_pad=0.1, w_pad=0.1)
+    figure = Figure(figsize=(12.5, 0.4 * bool(title) + 3.5 * rows + below), layout=layout)
+    if title:
+        figure.suptitle(title, fontsize=13, fontweight="bold")
+    return figure, figure.subplots(rows, 3, squeeze=False)
+
+
+def write_sheet(path: Path, figure: Any, panels: Any, axis: str) -> None:
+    """Gives all panels the same look, and writes the picture.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    from matplotlib.ticker import MaxNLocator
+
     for axes in panels.flat:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
-        axes.set_xlabel("update")
+        axes.set_xlabel(axis)
         axes.set_xlim(left=0)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if title:
-        figure.suptitle(title, fontsize=13, fontweight="bold")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=axis == "update"))
     try:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:  # ValueError: an ending that matplotlib does not know
@@ -100,31 +114,17 @@ def _draw_listening(panels: Any, records: Records) -> None:
     loss, accuracy, codes = panels
     for axes, name in ((loss, "bits"), (accuracy, "accuracy")):
         scale = 100 if name == "accuracy" else 1
-        _line(axes, records, name, _COLOURS[0], "training", scale)
-        _line(axes, records, f"valid_{name}", _COLOURS[1], "validation", scale, dots=True)
+        line(axes, records, name, COLOURS[0], "training", scale)
+        line(axes, records, f"valid_{name}", COLOURS[1], "validation", scale, dots=True)
     chance = next((record["chance_bits"] for record in records if "chance_bits" in record), None)
     chance = chance or next((r["valid_chance_bits"] for r in records if "valid_chance_bits" in r), None)
     if chance is not None:
-        loss.axhline(chance, color=_GREY, linewidth=1, linestyle="--")
-        loss.annotate(
-            f"chance, {chance:.2f} bits",
-            (1, chance),
-            xycoords=("axes fraction", "data"),
-            xytext=(0, 3),
-            textcoords="offset points",
-            ha="right",
-            va="bottom",
-            color=_GREY,
-            fontsize=9,
-        )
-        low, high = loss.get_ylim()
-        loss.set_ylim(min(low, chance - 0.2), max(high, chance + 0.15 * (chance - min(low, chance - 0.2))))
-        accuracy.axhline(100 * 2**-chance, color=_GREY, linewidth=1, linestyle="--")
+        mark_chance(loss, accuracy, chance)
     loss.set(title="Listening: contrastive loss", ylabel="bits")
     accuracy.set(title="Listening: hidden sound told from distractors", ylabel="% of masked frames")
     accuracy.set_ylim(bottom=0)
-    _line(codes, records, "codes_perplexity", _COLOURS[0], "codes chosen")
-    _line(codes, records, "probabilities_perplexity", _COLOURS[2], "their probabilities")
+    line(codes, records, "codes_perplexity", COLOURS[0], "codes chosen")
+    line(codes, records, "probabilities_perplexity", COLOURS[2], "their probabilities")
     codes.set(title="Listening: codes in use (perplexity)", ylabel="summed over codebooks")
     codes.set_ylim(bottom=0)
     for axes in panels:
@@ -132,14 +132,33 @@ def _draw_listening(panels: Any, records: Records) -> None:
             axes.legend(frameon=False, fontsize=9)
 
 
+def mark_chance(loss: Any, accuracy: Any, chance: float) -> None:
+    """What guessing costs, in both panels."""
+    loss.axhline(chance, color=GREY, linewidth=1, linestyle="--")
+    loss.annotate(
+        f"chance, {chance:.2f} bits",
+        (1, chance),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        va="bottom",
+        color=GREY,
+        fontsize=9,
+    )
+    low, high = loss.get_ylim()
+    loss.set_ylim(min(low, chance - 0.2), max(high, chance + 0.15 * (chance - min(low, chance - 0.2))))
+    accuracy.axhline(100 * 2**-chance, color=GREY, linewidth=1, linestyle="--")
+
+
 def _draw_words(panels: Any, runs: Mapping[str, Records]) -> None:
     """Loss, CER, WER; a colour for each run."""
     loss, characters, words = panels
-    for (name, records), colour in zip(runs.items(), _COLOURS * len(runs), strict=False):
-        _line(loss, records, "bits_per_label", colour, "", width=1)
-        _line(loss, records, "valid_bits_per_label", colour, name, dots=True)
-        _line(characters, records, "valid_cer", colour, name, 100, dots=True, last="{:.0f} %")
-        _line(words, records, "valid_wer", colour, name, 100, dots=True, last="{:.0f} %")
+    for (name, records), colour in zip(runs.items(), COLOURS * len(runs), strict=False):
+        line(loss, records, "bits_per_label", colour, "", width=1)
+        line(loss, records, "valid_bits_per_label", colour, name, dots=True)
+        line(characters, records, "valid_cer", colour, name, 100, dots=True, last="{:.0f} %")
+        line(words, records, "valid_wer", colour, name, 100, dots=True, last="{:.0f} %")
     loss.set(title="Words: CTC loss (thin: training)", ylabel="bits per character")
     drawn = [value for line in loss.lines for value in line.get_ydata() if math.isfinite(value)]
     if drawn:  # the first updates of CTC are far above everything that matters
@@ -153,7 +172,7 @@ def _draw_words(panels: Any, runs: Mapping[str, Records]) -> None:
             axes.legend(frameon=False, fontsize=9)
 
 
-def _line(
+def line(
     axes: Any,
     records: Records,
     key: str,
@@ -163,9 +182,11 @@ def _line(
     dots: bool = False,
     width: float = 1.8,
     last: str = "",
+    axis: str = "update",
+    style: str = "-",
 ) -> None:
-    """One figure of the log over the updates; `last` writes the final value into the legend."""
-    points = [(r["update"], scale * r[key]) for r in records if isinstance(r.get(key), int | float)]
+    """One figure of the log over another (the updates); `last` writes the final value into the legend."""
+    points = [(r[axis], scale * r[key]) for r in records if axis in r and isinstance(r.get(key), int | float)]
     if not points:
         return
     updates, values = zip(*points, strict=True)
@@ -176,6 +197,7 @@ def _line(
         values,
         color=colour,
         linewidth=width,
+        linestyle=style,
         marker="o" if dots else None,
         markersize=4,
         label=label or "_nolegend_",

@@ -20,6 +20,9 @@ from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AudioError, CorpusError
 from firstwords.nn.lengths import normalize_waveform
 
+SILENCE = 2 / 32768
+"""Two steps of 16 bits (-84 dB of full scale): what a muted recorder leaves, and digital silence with dither."""
+
 
 class Skipped:
     """Utterances left out, each counted and named once with the reason, and written to a file once there is one."""
@@ -160,6 +163,11 @@ def read_waveform(utterance: Utterance, normalize: bool) -> torch.Tensor:
     """Samples (samples,), with zero mean and unit variance if asked. Raises AudioError."""
     samples = torch.from_numpy(utterance.read())
     return normalize_waveform(samples[None])[0] if normalize else samples
+
+
+def is_silent(waveform: torch.Tensor) -> bool:
+    """Whether a waveform (samples,) as it was read never leaves its mean by more than SILENCE: nothing can be heard."""
+    return float((waveform - waveform.mean()).abs().max()) <= SILENCE
 
 
 def pad(waveforms: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,10 @@ AT_CHANCE = 0.985
 """Share of the chance-level loss above which nothing has been learnt."""
 FEW_CODES = 0.05
 """Share of all entries below which frames are told apart by too few codes, if that is easy."""
+NOTABLE = 0.1
+"""Share of frames without a distractor from which it is worth a sentence."""
+MOSTLY = 0.9
+"""Share of frames without a distractor from which nothing else is left to judge."""
 FIRST_LOOK = 40
 """Updates before anything is said about chance level."""
 
@@ -33,9 +37,15 @@ class Health:
     verdict: Verdict = "healthy"
     _lowest: float = float("inf")
     _recent: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=3))
+    _told: bool = False
 
-    def look(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float) -> str | None:
+    def look(
+        self, update: int, bits: float, chance: float, accuracy: float, perplexity: float, unopposed: float = 0.0
+    ) -> str | None:
         """Takes one interval's averages; returns a sentence when the verdict changes.
+
+        Frames without a distractor are solved by themselves, so the verdict is about the others: they alone are
+        compared with chance level.
 
         Args:
             update: updates so far.
@@ -43,14 +53,24 @@ class Health:
             chance: its value for guessing, log2(K + 1).
             accuracy: share of frames whose target was found.
             perplexity: code perplexity, summed over codebooks.
+            unopposed: share of frames all of whose distractors had the target's codes and were left out.
         """
         before = self.verdict
+        all_bits = bits
+        if unopposed < MOSTLY:  # with more of them the figures as they are say enough: a collapse
+            bits, accuracy = bits / (1 - unopposed), max(0.0, accuracy - unopposed) / (1 - unopposed)
         self._recent.append((bits, accuracy, perplexity))
         self._lowest = min(self._lowest, bits / chance)
         self.verdict = self._judge(update, bits, chance, accuracy, perplexity)
-        if self.verdict == before:
-            return None
-        return self._say(update, bits, chance, accuracy, perplexity, before)
+        said = [] if self.verdict == before else [self._say(update, bits, chance, accuracy, perplexity, before)]
+        if not self._told and NOTABLE < unopposed < MOSTLY and update >= FIRST_LOOK:
+            self._told = True
+            said.append(
+                f"{unopposed:.0%} of the frames have no distractor left, as their recordings have the same codes "
+                f"throughout: silent or constant ones (firstwords audit names them). They count as solved, so that the "
+                f"loss of {all_bits:.2f} bits looks better than it is: without them {bits:.2f} of {chance:.2f} bits."
+            )
+        return " ".join(said) or None
 
     def _judge(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float) -> Verdict:
         ill = self.verdict == "collapsed"  # a collapsed run wavers; it is well only when clearly better

@@ -152,8 +152,8 @@ class _Trainer:
         if self.unusable == MOST_SKIPPED or (epoch_ends and self.unusable > self.progress.position.index):
             raise CorpusError(
                 f"no recording of {self.unusable} update{'s' * (self.unusable > 1)} in a row could be used, up to "
-                f"update {self.progress.update}; are they still there? What was wrong with each is in "
-                f"{self.run.folder / SKIPPED}; the same command goes on once that is mended"
+                f"update {self.progress.update}; are they still there? Is there sound in them (firstwords audit)? What "
+                f"was wrong with each is in {self.run.folder / SKIPPED}; the same command goes on once that is mended"
             )
 
     def _report(self) -> None:

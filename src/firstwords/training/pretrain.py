@@ -25,10 +25,11 @@ from firstwords.losses.contrastive import (
 )
 from firstwords.losses.diversity import diversity_loss
 from firstwords.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
+from firstwords.nn.lengths import normalize_waveform
 from firstwords.nn.masking import draw_spans, leave_one, thin_masks
 from firstwords.nn.quantizer import gumbel_noise, perplexity
 from firstwords.training.config import TrainingConfig
-from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
+from firstwords.training.data import Skipped, id_bytes, is_silent, pad, read_waveform, sample_lengths
 from firstwords.training.health import Health
 from firstwords.training.loader import Loader
 from firstwords.training.processes import Processes
@@ -160,7 +161,7 @@ class Pretraining:
         return self.make_batch([self.training[i] for i in bucket.members], bucket.samples, (self.settings.seed, update))
 
     def make_batch(self, utterances: Sequence[Utterance], samples: int, seeds: tuple[int, ...]) -> PretrainBatch | None:
-        """Reads, crops to `samples` and masks utterances; what cannot be read is noted and left out.
+        """Reads, crops to `samples` and masks utterances; what cannot be read or heard is left out, whole ones noted.
 
         Every choice is drawn from (seeds, the utterance's id), never from its neighbours.
         """
@@ -169,11 +170,18 @@ class Pretraining:
         for utterance in utterances:
             random = np.random.default_rng([*seeds, *id_bytes(utterance)])
             try:
-                waveform = read_waveform(utterance, config.encoder.normalize_waveform)
+                waveform = read_waveform(utterance, normalize=False)
             except AudioError as error:
                 self.skipped.add(utterance.id, str(error))
                 continue
             start = int(random.integers(0, max(0, len(waveform) - samples) + 1))
+            if len(waveform) and is_silent(waveform[start : start + samples]):
+                # Frames that cannot be told apart teach nothing, and many of them keep a run from learning the rest.
+                if is_silent(waveform):
+                    self.skipped.add(utterance.id, f"utterance {utterance.id}: nothing to hear: silence, or one value")
+                continue
+            if config.encoder.normalize_waveform:
+                waveform = normalize_waveform(waveform[None])[0]
             waveform = waveform[start : start + samples]
             frames = model.encoder.frames(len(waveform))
             if frames < 1:
@@ -259,6 +267,7 @@ class Pretraining:
         sums: Sums = {
             "nats": contrast.loss.double(),
             "correct": contrast.correct.double(),
+            "unopposed": contrast.unopposed.double(),
             "scored": torch.tensor(contrast.frames, dtype=torch.double, device=device),
             "squares": result.squares.double(),
             "masked": batch.mask.sum().double(),
@@ -322,6 +331,7 @@ class Pretraining:
             "bits": float(sums["nats"]) / scored / math.log(2),
             "chance_bits": math.log2(contrast.distractors + contrast.batch_distractors + 1),
             "accuracy": float(sums["correct"]) / scored,
+            "unopposed_share": float(sums["unopposed"]) / scored,
             "feature_penalty": float(sums["squares"]) / (float(sums["frames"]) * dim),
             "masked_share": float(sums["masked"]) / float(sums["frames"]),
             "temperature": float(sums["temperature"]) / scored,
@@ -353,6 +363,7 @@ class Pretraining:
             figures["chance_bits"],
             figures["accuracy"],
             figures.get("codes_perplexity", math.inf),
+            figures["unopposed_share"],
         )
         return self.health.verdict, sentence
 
