@@ -10,15 +10,16 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
-from measure import Contender, Step, autocast, device, dtype, interleave, processor, save, show, to_json
+from measure import Contender, Step, device, dtype, interleave, processor, save, show, to_json
 from sizes import forward_flop, hugging_face, pretraining
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.inference import for_inference
 
 MIXED = (2.0, 3.5, 5.0, 8.0, 10.0, 14.0, 18.0, 24.0)
 LABELS = 32
@@ -86,14 +87,18 @@ def batch(seconds: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     return audio * (torch.arange(audio.shape[1]) < lengths[:, None]), lengths
 
 
-def ours(size: str, seconds: tuple[float, ...], precision: str) -> Step:
-    model = CTCModel(CTCConfig(pretraining(size, 0.0).model.encoder, LABELS)).eval().to(device())
+def ours(size: str, seconds: tuple[float, ...], precision: Literal["float32", "bfloat16"]) -> Step:
+    """As the recogniser does it: on a CPU recordings of different length go alone, since padding only costs there."""
+    model = for_inference(CTCModel(CTCConfig(pretraining(size, 0.0).model.encoder, LABELS)), precision, str(device()))
     audio, lengths = (part.to(device()) for part in batch(seconds))
+    batches = [(audio, lengths)]
+    if device().type == "cpu":
+        batches = [(row[None, : int(size)], size[None]) for row, size in zip(audio, lengths, strict=True)]
 
     @torch.inference_mode()
     def step() -> None:
-        with autocast(precision):
-            model(audio, lengths)
+        for waveforms, sizes in batches:
+            model(waveforms, sizes)
 
     return step
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import tyro
 from measure import device
 
-from firstwords.training.processes import fast_bfloat16
+from firstwords.nn.precision import fast_bfloat16
 
 SHORT: dict[str, str] = {
     "contrastive_loss": "--crops 4x10 --rounds 3",

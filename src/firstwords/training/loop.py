@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from firstwords.errors import CorpusError, FirstwordsError
+from firstwords.nn.precision import fast_bfloat16
 from firstwords.training.config import TrainingConfig
-from firstwords.training.processes import Processes, fast_bfloat16
+from firstwords.training.processes import Processes
 from firstwords.training.progress import Meter, Progress, restore, snapshot, time_left
 from firstwords.training.run import SKIPPED, Run
 from firstwords.training.schedule import learning_rate

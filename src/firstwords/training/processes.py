@@ -83,10 +83,3 @@ class Processes:
         """Leaves the group."""
         if self.count > 1 and dist.is_initialized():
             dist.destroy_process_group()
-
-
-def fast_bfloat16(device: torch.device) -> bool:
-    """Does the hardware multiply bfloat16 faster than float32?"""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.cpu._is_amx_tile_supported()
