@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import soxr
 import tyro
-from measure import Contender, Step, Timing, interleave, processor, ratios, save
+from measure import Contender, Step, Timing, interleave, processor, quiet, ratios, save
 from rich.console import Console
 from rich.table import Table
 
@@ -140,7 +140,9 @@ def share_waiting(recipe: str, manifest: Path) -> tuple[float, float]:
     }
     config = from_dict(PretrainConfig, changes, "benchmark", load_recipe(recipe, "pretrain", PretrainConfig))
     with tempfile.TemporaryDirectory() as out:
-        if pretrain([manifest], Path(out) / "run", config):
+        with quiet():
+            code = pretrain([manifest], Path(out) / "run", config)
+        if code:
             raise SystemExit("stopped")
         last = [record for record in read_log(Path(out) / "run") if "data_wait" in record][-1]
     return last["data_wait"], last["audio_per_second"]

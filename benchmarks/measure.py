@@ -7,6 +7,7 @@ matrix product, measured in the same rounds.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import multiprocessing
@@ -14,8 +15,9 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -145,6 +147,25 @@ def autocast(precision: str) -> torch.autocast:
 def synchronize() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing that this process and its children print meanwhile is seen, which may be whole training runs."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with open(os.devnull, "wb") as nowhere:
+        try:
+            for number in (1, 2):
+                os.dup2(nowhere.fileno(), number)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
 
 
 class Parts:

@@ -20,7 +20,7 @@ import numpy as np
 import soundfile
 import torch
 import tyro
-from measure import Contender, Parts, Step, Timing, autocast, device, interleave, processor, ratios, save
+from measure import Contender, Parts, Step, Timing, autocast, device, interleave, processor, quiet, ratios, save
 from rich.console import Console
 from rich.table import Table
 from sizes import pretraining
@@ -120,7 +120,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
             table.add_row(row["name"], row["error"][:60])
             continue
         low, high = row["quartiles"]
-        memory = f"{row['above_start_mb']:.0f}" if "above_start_mb" in row else ""
+        memory = f"{row['above_start_mb']:.0f}" if row["above_start_mb"] else ""
         cost = f"{row['seconds_per_hour']:.0f}"
         table.add_row(row["name"], cost, f"{row['times_best']:.2f}", f"{low:.2f} - {high:.2f}", memory)
     Console(width=130).print(table)
@@ -193,7 +193,9 @@ def share(settings: Settings) -> dict[str, Any]:
                 os.environ["OMP_NUM_THREADS"] = str(processes * threads)  # which launch.py shares out
                 torch.set_num_threads(threads)
                 out = Path(folder) / f"run-{number}-{what}"
-                if pretrain([manifest], out, run_config(settings, processes)):
+                with quiet():
+                    code = pretrain([manifest], out, run_config(settings, processes))
+                if code:
                     raise SystemExit("stopped")
                 last = [record for record in read_log(out) if "audio_per_second" in record][-1]
                 timing.seconds.append(3600 / last["audio_per_second"])
