@@ -98,7 +98,7 @@ def run_all(trials: Sequence[Trial], work: Path, at_once: int) -> None:
             if trial.source in failed:
                 failed.append(trial.name)
                 continue
-            running[trial.name] = context.Process(target=_work, args=(trial, work))
+            running[trial.name] = context.Process(target=_work, args=(trial, work), daemon=True)
             running[trial.name].start()
         time.sleep(0.5)
     if failed:
