@@ -27,6 +27,10 @@ class TextError(FirstwordsError):
     """A transcript that the alphabet cannot spell."""
 
 
+class LanguageModelError(FirstwordsError):
+    """A language model, or a text to learn one from, that cannot be used."""
+
+
 class MissingExtraError(FirstwordsError):
     """A feature needs an optional package that is not installed."""
 
