@@ -15,6 +15,7 @@ COMMANDS = {
     "prepare": "recordings in any layout to a manifest, and shards if asked",
     "pretrain": "listen: learn speech representations from audio alone",
     "finetune": "first words: learn to transcribe from few transcripts",
+    "lm": "language models: n-grams as ARPA files, or a small Transformer; perplexity of either",
     "transcribe": "recordings to text",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
 }

@@ -57,6 +57,19 @@ def write_arpa(path: Path, words: Sequence[str], orders: Sequence[Ngrams]) -> No
             pass
 
 
+def check_place(path: Path) -> None:
+    """Raises LanguageModelError where `write_arpa` could not write: better before hours of counting than after."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        if path.is_dir():
+            raise LanguageModelError(f"{path}: a folder; --out is a file, such as {path / 'lm.arpa'}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        temporary.unlink()
+    except OSError as error:
+        raise LanguageModelError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
+
+
 def _write(file: IO[bytes] | gzip.GzipFile, words: Sequence[str], orders: Sequence[Ngrams]) -> None:
     names = np.array(words, dtype=object)
     counts = [int(np.sum(~np.isnan(part.log10))) for part in orders]
