@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from firstwords.losses.ctc import BLANK
+from firstwords.decoding.hypothesis import BLANK, Hypothesis, hypothesis_of_path
 
 
 def greedy(logits: Tensor, lengths: Tensor) -> list[list[int]]:
@@ -22,3 +22,15 @@ def blank_share(logits: Tensor, lengths: Tensor) -> float:
     best = logits.argmax(-1).cpu()
     blanks = sum(int((row[:length] == BLANK).sum()) for row, length in zip(best, lengths.tolist(), strict=True))
     return blanks / max(1, int(lengths.sum()))
+
+
+class GreedyDecoder:
+    """The likeliest label of each frame, as a `Decoder`: one hypothesis an utterance."""
+
+    def __call__(self, emissions: list[Tensor]) -> list[list[Hypothesis]]:
+        """One hypothesis for each utterance's log probabilities (T, V)."""
+        return [[self._read(one)] for one in emissions]
+
+    def _read(self, emissions: Tensor) -> Hypothesis:
+        best, path = emissions.max(-1)
+        return hypothesis_of_path(path.tolist(), best.tolist())

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -61,6 +62,8 @@ class PrefixTree:
         width = int(labels.max(initial=0)) + 1
         at = np.zeros(len(spellings), dtype=np.int64)
         parents, incoming, count = [np.array([-1])], [np.array([-1])], 1
+        self.levels = [0, 1]
+        """Where each level's nodes begin, and where the last one's end."""
         for depth in range(longest):
             alive = np.flatnonzero(lengths > depth)
             pairs, which = np.unique(at[alive] * width + labels[alive, depth], return_inverse=True)
@@ -68,6 +71,7 @@ class PrefixTree:
             parents.append(pairs // width)
             incoming.append(pairs % width)
             count += len(pairs)
+            self.levels.append(count)
         self.parent = np.concatenate(parents)
         """(nodes,)"""
         self.label = np.concatenate(incoming)
@@ -86,10 +90,8 @@ class PrefixTree:
         """(nodes,) the highest of `values` (entries,) that is still ahead of each node ("max smearing")."""
         best = np.full(len(self.parent), -np.inf)
         np.maximum.at(best, self.node, values)
-        for node in range(len(best) - 1, 0, -1):
-            above = self.parent[node]
-            if best[node] > best[above]:
-                best[above] = best[node]
+        for begin, end in reversed(list(pairwise(self.levels[1:]))):  # the deepest level first
+            np.maximum.at(best, self.parent[begin:end], best[begin:end])
         return best
 
 
