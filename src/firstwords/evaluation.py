@@ -46,11 +46,7 @@ def evaluate(
         TextError: references with characters that the alphabet lacks (unknown="error").
     """
     alphabet = recognizer.alphabet
-    references = {}
-    for utterance in utterances:
-        text = transcript_of(utterance, alphabet.units)
-        if text and (normal := alphabet.normalize(text)):
-            references[utterance.id] = normal
+    references = references_of(alphabet, utterances)
     if not references:
         raise CorpusError(f"none of {len(utterances)} utterances has a reference transcript")
     if unknown == "error":
@@ -71,6 +67,16 @@ def evaluate(
         raise CorpusError(f"none of {len(transcribed)} recordings could be read; first: {next(iter(skipped.values()))}")
     units: Literal["words", "phonemes"] = "words" if alphabet.units == "characters" else "phonemes"
     return Evaluation(score(pairs, units), skipped, len(utterances) - len(transcribed))
+
+
+def references_of(alphabet: Alphabet, utterances: Sequence[Utterance]) -> dict[str, str]:
+    """The transcripts of those that have one, by id, as the alphabet spells."""
+    references = {}
+    for utterance in utterances:
+        text = transcript_of(utterance, alphabet.units)
+        if text and (normal := alphabet.normalize(text)):
+            references[utterance.id] = normal
+    return references
 
 
 def in_splits(utterances: Sequence[Utterance], split: str | None, where: str | Path) -> list[Utterance]:

@@ -17,7 +17,10 @@ from firstwords.audio import SAMPLE_RATE, read_audio
 from firstwords.checkpoints.models import load_ctc, load_encoder_weights
 from firstwords.corpus.parallel import map_in_order
 from firstwords.corpus.utterance import Utterance
-from firstwords.decoding.greedy import greedy
+from firstwords.decoding.greedy import GreedyDecoder
+from firstwords.decoding.hypothesis import Decoder
+from firstwords.decoding.options import DecoderConfig
+from firstwords.decoding.tuned import decoder_for
 from firstwords.errors import AudioError, CheckpointError
 from firstwords.models.heads import CTCModel
 from firstwords.models.wav2vec2 import Wav2Vec2Encoder
@@ -47,31 +50,47 @@ class Transcript:
 
 
 class Recognizer:
-    """A fine-tuned network and its alphabet.
+    """A fine-tuned network, its alphabet, and a decoder.
 
     An utterance gets the same text alone and in a batch.
     """
 
-    def __init__(self, model: CTCModel, alphabet: Alphabet, device: str = "cpu") -> None:
+    def __init__(
+        self, model: CTCModel, alphabet: Alphabet, device: str = "cpu", decoder: Decoder | None = None
+    ) -> None:
         self.model = model.eval().to(device)
         self.alphabet = alphabet
         self.device = torch.device(device)
+        self.decoder: Decoder = decoder or GreedyDecoder()
 
     @classmethod
-    def load(cls, place: str | Path, device: str = "auto") -> Recognizer:
+    def load(
+        cls,
+        place: str | Path,
+        device: str = "auto",
+        decoder: Decoder | None = None,
+        lm: str | Path | DecoderConfig | None = None,
+    ) -> Recognizer:
         """Reads a fine-tuning run (its best checkpoint), or a checkpoint file.
 
         Args:
             place: folder or file.
             device: "cpu", "cuda", or "auto" for a GPU if there is one.
+            decoder: from emissions to labels; None decodes greedily, or with `lm`.
+            lm: a language model, with the weights that `firstwords tune` found for it in this place if it did; or all
+                that can be said of a decoder.
 
         Raises:
             CheckpointError: nothing there, cut short, or no recogniser.
+            LanguageModelError, TextError, ConfigError: the decoder cannot be made.
         """
         model, checkpoint = load_ctc(Path(place))
         if "alphabet" not in checkpoint.state:
             raise CheckpointError(f"{place}: the checkpoint holds no alphabet; fine-tune again")
-        return cls(model, Alphabet.from_dict(checkpoint.state["alphabet"], f"{place}: alphabet"), _device(device))
+        alphabet = Alphabet.from_dict(checkpoint.state["alphabet"], f"{place}: alphabet")
+        if decoder is None and lm is not None:
+            decoder = decoder_for(lm, Path(place), alphabet)
+        return cls(model, alphabet, _device(device), decoder)
 
     @overload
     def transcribe(self, source: Source, sample_rate: int = ...) -> Transcript: ...
@@ -145,7 +164,9 @@ class Recognizer:
 
     def _decode(self, waveforms: list[Tensor]) -> list[str]:
         logits, lengths = self.emissions(waveforms)
-        return [self.alphabet.decode(labels) for labels in greedy(logits, lengths)]
+        valid = zip(logits.float().log_softmax(-1).cpu(), lengths.tolist(), strict=True)
+        readings = self.decoder([row[:length] for row, length in valid])
+        return [self.alphabet.decode(best.labels) for best, *_ in readings]
 
     @torch.inference_mode()
     def emissions(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ COMMANDS = {
     "pretrain": "listen: learn speech representations from audio alone",
     "finetune": "first words: learn to transcribe from few transcripts",
     "lm": "language models: n-grams as ARPA files, or a small Transformer; perplexity of either",
+    "tune": "language-model weight and word score that make the fewest errors",
     "transcribe": "recordings to text",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
 }

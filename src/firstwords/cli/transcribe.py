@@ -5,16 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
 from firstwords.audio import AUDIO_SUFFIXES
-from firstwords.cli.options import parse, several
+from firstwords.cli.options import DecoderOptions, decoder_config, parse, several
 from firstwords.corpus.manifest import MANIFEST_NAME, read_manifest
 from firstwords.corpus.parallel import track
+from firstwords.decoding.options import DecoderConfig
 from firstwords.errors import AudioError, CorpusError
 from firstwords.formats import write_transcripts
 from firstwords.recognizer import Recognizer, Source
@@ -40,6 +41,7 @@ class Arguments:
     """"auto", "cpu" or "cuda"."""
     batch_seconds: float = 60.0
     """Most audio that the network sees at once."""
+    decoder: DecoderOptions = field(default_factory=DecoderConfig)
 
 
 def run(arguments: list[str]) -> int:
@@ -50,7 +52,7 @@ def run(arguments: list[str]) -> int:
         raise CorpusError("nothing to transcribe: name recordings, folders or a corpus")
     if not sources:
         raise CorpusError(f"no recording in {', '.join(map(str, chosen.recordings))}")
-    recognizer = Recognizer.load(chosen.recognizer, chosen.device)
+    recognizer = Recognizer.load(chosen.recognizer, chosen.device, lm=decoder_config(chosen.decoder))
     skipped: list[str] = []
 
     def skip(name: str, error: AudioError) -> None:

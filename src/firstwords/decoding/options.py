@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Literal
 
 from firstwords.decoding.beam import BeamDecoder, Engine, OwnSearch, flashlight_engine, flashlight_is_there
-from firstwords.decoding.greedy import GreedyDecoder
 from firstwords.decoding.hypothesis import Decoder
 from firstwords.decoding.lexicon import Lexicon, Unspellable, read_lexicon, spell_words
 from firstwords.decoding.ngram import NgramModel
@@ -60,8 +59,8 @@ class DecoderConfig:
     """Words that the alphabet cannot spell: refuse, or leave them out."""
     search: Literal["auto", "flashlight", "own"] = "auto"
     """flashlight-text where it is installed and can do what is asked, or our own search."""
-    processes: int = 0
-    """Processes that decode beside the network; 0 for this one."""
+    processes: int | None = None
+    """Processes that decode beside the network; 0 for this one. Without it: 0 from Python, else one for each core."""
 
     @property
     def greedy(self) -> bool:
@@ -105,6 +104,8 @@ def make_decoder(config: DecoderConfig, alphabet: Alphabet) -> Decoder:
         TextError: a lexicon or vocabulary that does not fit the alphabet; the differing symbols are named.
     """
     if config.greedy:
+        from firstwords.decoding.greedy import GreedyDecoder  # here, for decoding processes start faster without torch
+
         return GreedyDecoder()
     if config.processes:
         from firstwords.decoding.workers import DecoderPool

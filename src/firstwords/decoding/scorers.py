@@ -205,9 +205,12 @@ class SymbolScorer:
         self.word_score[alphabet.boundary] = word_score
         self.nothing = np.full(len(alphabet), NEVER)
         self.nothing[self.usable] = self.word_score[self.usable]
-        self._rows: dict[Any, tuple[np.ndarray, list[Any]]] = {}
+        self.places = np.array([self.ids[v] for v in self.usable], dtype=np.int64) if model else np.zeros(0, np.int64)
+        self._rows: dict[Any, np.ndarray] = {}
 
     def start(self) -> SymbolState:
+        if hasattr(self.model, "score_next"):
+            self._rows.clear()  # a network's states hold memory of their utterance
         return SymbolState(self.model.start if self.model else None, 0.0)
 
     def idle(self, state: SymbolState) -> bool:
@@ -216,30 +219,34 @@ class SymbolScorer:
     def extend(self, states: Sequence[SymbolState], columns: Sequence[int]) -> list[SymbolState]:
         if self.model is None:
             return list(states)
-        return [self._after(state, column) for state, column in zip(states, columns, strict=True)]
-
-    def _after(self, state: SymbolState, column: int) -> SymbolState:
-        rows, histories = self._row(state.history)
-        return SymbolState(histories[column], state.language + float(rows[column]))
-
-    def _row(self, history: Any) -> tuple[np.ndarray, list[Any]]:
-        """(V,) log10 of each symbol's probability after a history, and the histories after them."""
-        found = self._rows.get(history)
-        if found is None:
-            assert self.model is not None
-            if len(self._rows) >= REMEMBERED // len(self.columns):
-                self._rows.clear()
-            row, histories = np.full(len(self.columns), NEVER), [None] * len(self.columns)
-            for label, number in self.ids.items():
-                row[label], histories[label] = self.model.score(history, number)
-            found = self._rows[history] = row, histories
-        return found
+        after = []
+        for state, column in zip(states, columns, strict=True):
+            log10, history = self.model.score(state.history, self.ids[column])
+            after.append(SymbolState(history, state.language + log10))
+        return after
 
     def gains(self, states: Sequence[SymbolState]) -> np.ndarray:
         if self.model is None:
             return np.broadcast_to(self.nothing, (len(states), len(self.nothing))).copy()
-        rows = np.stack([self._row(state.history)[0] for state in states])
+        self._ask([state.history for state in states])
+        rows = np.stack([self._rows[state.history] for state in states])
         return np.where(rows > NEVER, self.weight * rows, NEVER) + self.word_score
+
+    def _ask(self, histories: Sequence[Any]) -> None:
+        """Fills `_rows` with (V,) log10 of each symbol's probability after histories; a network is asked once for all."""
+        assert self.model is not None
+        if len(self._rows) + len(histories) > REMEMBERED // len(self.columns):
+            self._rows.clear()
+        new = [history for history in dict.fromkeys(histories) if history not in self._rows]
+        if not new:
+            return
+        rows = np.full((len(new), len(self.columns)), NEVER)
+        if hasattr(self.model, "score_next"):
+            rows[:, self.usable] = self.model.score_next(new)[:, self.places]
+        else:
+            for row, history in zip(rows, new, strict=True):
+                row[self.usable] = [self.model.score(history, symbol)[0] for symbol in self.places.tolist()]
+        self._rows.update(zip(new, rows, strict=True))
 
     def endings(self, state: SymbolState) -> list[tuple[int | None, float, Any]]:
         return [(None, self.weight * self.model.finish(state.history) if self.model else 0.0, state)]
