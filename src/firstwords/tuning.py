@@ -124,7 +124,9 @@ def listen(
         batch.append((utterance, samples))
     flush()
     if not heard:
-        raise CorpusError(f"none of {len(utterances)} utterances has both a reference transcript and a readable recording")
+        raise CorpusError(
+            f"none of {len(utterances)} utterances has both a reference transcript and a readable recording"
+        )
     return heard
 
 

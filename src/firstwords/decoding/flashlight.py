@@ -1,6 +1,6 @@
 """flashlight-text underneath: the search of wav2letter and fairseq in C++, with KenLM inside.
 
-Imported only where the package is there (Python 3.12 and earlier); `beam.py` holds our own search, which finds the same.
+Imported only where the package is there (Python 3.12 and earlier); our own search finds the same.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ class FlashlightSymbols:
         return list(readings.values())
 
 
-class _Boosted(LM):  # type: ignore[misc]
+class _Boosted(LM):
     """A model with something added to the scores of some words."""
 
     def __init__(self, model: LM, boosts: dict[int, float]) -> None:
@@ -162,8 +162,8 @@ class _Boosted(LM):  # type: ignore[misc]
         after, score = self.model.score(state, word)
         return after, score + self.boosts.get(word, 0.0)
 
-    def finish(self, state: Any) -> tuple[Any, float]:
-        return self.model.finish(state)  # type: ignore[no-any-return]
+    def finish(self, state: Any) -> Any:
+        return self.model.finish(state)
 
 
 def _run(search: LexiconDecoder, emissions: np.ndarray, boundary: int) -> Iterator[tuple[Any, np.ndarray, bool]]:

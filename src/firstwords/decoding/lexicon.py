@@ -167,7 +167,7 @@ def _mismatch(where: str, wrong: list[str], lacking: Counter[str], total: int, a
     own = " ".join(symbol for symbol in alphabet.symbols if symbol not in SPECIALS)
     examples = ", ".join(repr(word) for word in wrong[:3])
     return TextError(
-        f"{where}: {len(wrong)} of {total} words cannot be spelt with the recogniser's alphabet, for instance {examples}; "
-        f"it lacks {symbols}{more}; it has {own}. Spell the text as the transcripts are spelt, or leave those words out "
-        "with --unspellable skip"
+        f"{where}: {len(wrong)} of {total} words cannot be spelt with the recogniser's alphabet, for instance "
+        f"{examples}; it lacks {symbols}{more}; it has {own}. Spell the text as the transcripts are spelt, or leave "
+        "those words out with --unspellable skip"
     )

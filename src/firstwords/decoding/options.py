@@ -188,7 +188,7 @@ def _flashlight(config: DecoderConfig, kind: Kind, settings: SearchSettings) -> 
     if config.search == "flashlight" and not usable:
         if not there:
             raise ConfigError(
-                "--search flashlight: the package is not installed: pip install flashlight-text (Python 3.12 or earlier)"
+                "--search flashlight: not installed: pip install flashlight-text (Python 3.12 or earlier)"
             )
         raise ConfigError(f"--search flashlight: it does not know {reasons[0]}; --search own does")
     return usable

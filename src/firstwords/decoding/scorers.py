@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -233,7 +232,7 @@ class SymbolScorer:
         return np.where(rows > NEVER, self.weight * rows, NEVER) + self.word_score
 
     def _ask(self, histories: Sequence[Any]) -> None:
-        """Fills `_rows` with (V,) log10 of each symbol's probability after histories; a network is asked once for all."""
+        """Fills `_rows` with (V,) log10 of each symbol's probability after histories; a network is asked once."""
         assert self.model is not None
         if len(self._rows) + len(histories) > REMEMBERED // len(self.columns):
             self._rows.clear()
@@ -290,5 +289,3 @@ class SumScorer:
 
     def words(self, state: Any) -> tuple[str, ...] | None:
         return self.first.words(state[0])
-
-

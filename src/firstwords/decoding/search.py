@@ -142,7 +142,8 @@ class BeamSearch:
         none = np.zeros((2, 1), dtype=np.int64)
         one = np.array([label])
         gains = self.scorer.gains([state])
-        return _Beam(np.array([prefix]), one, one, score, zero, none, zero + NEVER, none, gains, np.array([idle]), [state])
+        only = np.array([prefix])
+        return _Beam(only, one, one, score, zero, none, zero + NEVER, none, gains, np.array([idle]), [state])
 
     def _step(self, beam: _Beam, frame: int, row: np.ndarray, prefixes: Chains, traces: Chains) -> _Beam:
         """The beam after one more frame of log probabilities (V,)."""
