@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Perplexity:
     """Of the whole text's probability, sentence ends and unknown words included."""
     log10_known: float
     """The same without the unknown words' own probabilities."""
+    characters: int
+    """Letters, spaces between words, and one for each sentence's end: a measure that all models share."""
 
     @property
     def including_unknown(self) -> float:
@@ -61,6 +64,11 @@ class Perplexity:
     def excluding_unknown(self) -> float:
         """Perplexity of known words and sentence ends; unknown words are only context."""
         return float(10 ** (-self.log10_known / max(1, self.words + self.sentences - self.unknown)))
+
+    @property
+    def bits_per_character(self) -> float:
+        """Bits that the text costs for each character; unknown words cost what <unk> does, not their spelling."""
+        return -self.log10 / math.log10(2) / max(1, self.characters)
 
     @property
     def unknown_rate(self) -> float:
@@ -156,9 +164,17 @@ class NgramModel:
             total += one
         return total + self.finish(state)
 
+    def score_sentences(self, sentences: Sequence[str]) -> list[float]:
+        """log10 of the probability of each sentence, words separated by spaces; what rescoring asks."""
+        return [self.score_sentence(sentence.split()) for sentence in sentences]
+
     def perplexity(self, sentences: Iterable[Sequence[str]]) -> Perplexity:
-        """Over sentences, each given by its words."""
-        count = words = unknown = 0
+        """Over sentences, each given by its words.
+
+        Raises:
+            LanguageModelError: there are none.
+        """
+        count = words = unknown = characters = 0
         everything = known = 0.0
         for sentence in sentences:
             state = self.start
@@ -173,9 +189,10 @@ class NgramModel:
             last = self.finish(state)
             everything, known = everything + last, known + last
             count, words = count + 1, words + len(sentence)
+            characters += sum(map(len, sentence)) + max(1, len(sentence))
         if not count:
             raise LanguageModelError("no sentence to evaluate on")
-        return Perplexity(count, words, unknown, everything, known)
+        return Perplexity(count, words, unknown, everything, known, characters)
 
     def _child(self, length: int, place: int, word: int) -> int:
         """Where the n-gram stands that adds `word` to the one of `length` words at `place`; -1: nowhere."""

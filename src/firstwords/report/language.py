@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
@@ -31,30 +31,37 @@ def print_orders(summaries: Sequence[OrderSummary], model: NgramModel, console: 
     console.print(f"{len(model.words):,} words, {kept:,} n-grams, model of order {model.order}", style="dim")
 
 
-def print_perplexities(results: Mapping[str, Perplexity], characters: bool, console: Console | None = None) -> None:
-    """Perplexity and out-of-vocabulary rate of each text; for character models bits per character, too."""
+def print_perplexities(results: Mapping[str, Perplexity], unit: str, console: Console | None = None) -> None:
+    """Perplexity, out-of-vocabulary rate and bits per character of each text.
+
+    Args:
+        unit: what the model foresees: "words", "characters", "pieces", "phonemes".
+    """
     console = console or Console()
-    unit = "characters" if characters else "words"
-    names = ["text", "sentences", unit, "unknown", "perplexity", "without unknown"]
-    table = _table(*names, *(["bits per character"] if characters else []))
-    for name, one in results.items():
-        cells = [
-            name,
+    table = _table("text", "sentences", unit, "OOV", "perplexity", "without OOV", "bits/char")
+    names = [Path(name).name for name in results]
+    for name, (place, one) in zip(names, results.items(), strict=True):
+        table.add_row(
+            name if names.count(name) == 1 else place,
             f"{one.sentences:,}",
             f"{one.words:,}",
             f"{one.unknown_rate:.2%}",
             f"{one.including_unknown:.2f}",
             f"{one.excluding_unknown:.2f}",
-        ]
-        if characters:
-            cells.append(f"{math.log2(one.including_unknown):.3f}")
-        table.add_row(*cells)
+            f"{one.bits_per_character:.3f}",
+        )
     console.print(table)
-    console.print(f"perplexity of {unit} and sentence ends", style="dim")
+    console.print(
+        f"perplexity of {unit} and sentence ends; OOV: {unit} that the model lacks, which cost what <unk> does",
+        style="dim",
+    )
 
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="left" if number == 0 and name == "text" else "right")
+    for name in columns:
+        if name == "text":
+            table.add_column(name, overflow="fold", min_width=10)
+        else:
+            table.add_column(name, justify="right", no_wrap=True)
     return table

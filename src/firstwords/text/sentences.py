@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from firstwords.corpus.manifest import MANIFEST_NAME, read_manifest
 from firstwords.corpus.parallel import track
 from firstwords.errors import LanguageModelError
-from firstwords.text.alphabet import BOUNDARY, Units, transcript_of
-from firstwords.text.normalization import normalize_text
+from firstwords.text.alphabet import BLANK, BOUNDARY, Alphabet, Units, transcript_of
+from firstwords.text.normalization import NormalizationConfig, normalize_text
 
 CHUNK = 1 << 20
 """Bytes of a file that are read at once."""
@@ -105,21 +106,27 @@ def _decoded(content: bytes, path: Path, before: int) -> str:
         ) from error
 
 
-def spelt(sentences: Iterable[str], spell: Callable[[str], str] | None, characters: bool = False) -> Iterator[str]:
-    """Sentences as a language model learns them; those of which nothing is left are dropped.
+@dataclass(frozen=True)
+class Spelling:
+    """How the sentences of a text become those that a recogniser could have written."""
 
-    Args:
-        sentences: as they stand in a text.
-        spell: normalisation, such as `Alphabet.normalize`; None leaves them as they are.
-        characters: each character becomes a word of its own, and `|` stands between the words there were.
-    """
-    for sentence in sentences:
-        if spell is not None:
-            sentence = spell(sentence)
-        if characters:
-            sentence = as_characters(sentence)
-        if sentence:
-            yield sentence
+    units: Units = "characters"
+    """Phonemes are symbols separated by spaces, with `|` between words."""
+    normalization: NormalizationConfig | None = field(default_factory=NormalizationConfig)
+    """Case, punctuation, Unicode form; None leaves sentences as they are."""
+
+    @classmethod
+    def like(cls, alphabet: Alphabet) -> Spelling:
+        """That of a recogniser."""
+        return cls(alphabet.units, alphabet.normalization)
+
+    def __call__(self, sentences: Iterable[str]) -> Iterator[str]:
+        """Each sentence as it is spelt; those of which nothing is left are dropped."""
+        if self.normalization is None:
+            yield from sentences
+            return
+        alphabet = Alphabet((BLANK, BOUNDARY), self.units, self.normalization)
+        yield from (spelt for sentence in sentences if (spelt := alphabet.normalize(sentence)))
 
 
 def as_characters(sentence: str) -> str:
