@@ -103,10 +103,11 @@ class BeamDecoder:
         engine: the search.
         settings: weights and limits.
         labels: of the alphabet.
+        note: what its user should know.
     """
 
-    def __init__(self, engine: Engine, settings: SearchSettings, labels: int) -> None:
-        self.engine, self.settings, self.labels = engine, settings, labels
+    def __init__(self, engine: Engine, settings: SearchSettings, labels: int, note: str = "") -> None:
+        self.engine, self.settings, self.labels, self.note = engine, settings, labels, note
 
     def __call__(self, emissions: list[Tensor]) -> list[list[Hypothesis]]:
         """Readings of each utterance's log probabilities (T, V), best first.

@@ -19,7 +19,11 @@ from firstwords.text.alphabet import BOUNDARY, SPECIALS, Alphabet
 SHOWN = 8
 """Words and symbols that an error names."""
 
-Unspellable = Literal["error", "skip"]
+FEW = 0.05
+"""Share of words that may be left out without asking: foreign letters and digits in a text."""
+
+Unspellable = Literal["few", "error", "skip"]
+"""What to do about words that the alphabet cannot spell: leave out a FEW and refuse more, refuse any, leave out all."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class Lexicon:
     words: tuple[str, ...]
     spellings: tuple[tuple[int, ...], ...]
     """Label indices, without a word boundary at the end."""
+    left_out: str = ""
+    """What could not be spelt, in words; nothing if all could."""
 
     def __len__(self) -> int:
         return len(self.words)
@@ -40,8 +46,8 @@ class Lexicon:
             TextError: the alphabet cannot spell one.
         """
         known = set(self.words)
-        added = spell_words([word for word in words if word not in known], alphabet, "hot words")
-        return Lexicon(self.words + added.words, self.spellings + added.spellings)
+        added = spell_words([word for word in words if word not in known], alphabet, "hot words", "error")
+        return Lexicon(self.words + added.words, self.spellings + added.spellings, self.left_out)
 
     @cached_property
     def tree(self) -> PrefixTree:
@@ -95,7 +101,7 @@ class PrefixTree:
         return best
 
 
-def read_lexicon(path: Path, alphabet: Alphabet, unspellable: Unspellable = "error") -> Lexicon:
+def read_lexicon(path: Path, alphabet: Alphabet, unspellable: Unspellable = "few") -> Lexicon:
     """A text file, a word a line: the word alone, or with its spelling behind it ("word w o r d |", as in fairseq).
 
     A word alone is spelt as the alphabet spells transcripts. Several lines may spell the same word. May end in .gz.
@@ -128,17 +134,16 @@ def read_lexicon(path: Path, alphabet: Alphabet, unspellable: Unspellable = "err
         else:
             words.append(word)
             spellings.append(tuple(ids[symbol] for symbol in symbols))
-    if wrong and (unspellable == "error" or not words):
-        raise _mismatch(str(path), wrong, lacking, len(entries), alphabet)
-    return Lexicon(alone.words + tuple(words), alone.spellings + tuple(spellings))
+    left_out = _mismatch(str(path), wrong, lacking, len(entries), alphabet, unspellable)
+    return Lexicon(alone.words + tuple(words), alone.spellings + tuple(spellings), left_out or alone.left_out)
 
 
-def spell_words(words: Sequence[str], alphabet: Alphabet, where: str, unspellable: Unspellable = "error") -> Lexicon:
+def spell_words(words: Sequence[str], alphabet: Alphabet, where: str, unspellable: Unspellable = "few") -> Lexicon:
     """Words spelt as the alphabet spells transcripts: "WORD" is w o r d where transcripts are lower case.
 
     Raises:
-        TextError: some words have symbols that the alphabet lacks or are not one word in its spelling
-            (unspellable="error"), or none can be spelt; symbols and words are named.
+        TextError: more words than may be left out have symbols that the alphabet lacks, or are not one word in its
+            spelling; symbols and words are named.
     """
     if words and alphabet.units == "phonemes":
         raise TextError(f"{where}: the alphabet is phonemes; words need a lexicon with their phonemes (--lexicon)")
@@ -156,18 +161,26 @@ def spell_words(words: Sequence[str], alphabet: Alphabet, where: str, unspellabl
         else:
             kept.append(word)
             spellings.append(tuple(ids[character] for character in normal))
-    if wrong and (unspellable == "error" or not kept):
-        raise _mismatch(where, wrong, lacking, len(words), alphabet)
-    return Lexicon(tuple(kept), tuple(spellings))
+    return Lexicon(tuple(kept), tuple(spellings), _mismatch(where, wrong, lacking, len(words), alphabet, unspellable))
 
 
-def _mismatch(where: str, wrong: list[str], lacking: Counter[str], total: int, alphabet: Alphabet) -> TextError:
+def _mismatch(
+    where: str, wrong: list[str], lacking: Counter[str], total: int, alphabet: Alphabet, unspellable: Unspellable
+) -> str:
+    """What could not be spelt, where that may be left out; else raises TextError."""
+    if not wrong:
+        return ""
     symbols = ", ".join(f"{symbol!r} ({count})" for symbol, count in lacking.most_common(SHOWN))
     more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
     own = " ".join(symbol for symbol in alphabet.symbols if symbol not in SPECIALS)
     examples = ", ".join(repr(word) for word in wrong[:3])
-    return TextError(
+    what = (
         f"{where}: {len(wrong)} of {total} words cannot be spelt with the recogniser's alphabet, for instance "
-        f"{examples}; it lacks {symbols}{more}; it has {own}. Spell the text as the transcripts are spelt, or leave "
-        "those words out with --unspellable skip"
+        f"{examples}; it lacks {symbols}{more}"
+    )
+    if len(wrong) < total and (unspellable == "skip" or (unspellable == "few" and len(wrong) <= FEW * total)):
+        return f"{what}; they were left out"
+    raise TextError(
+        f"{what}; it has {own}. Spell the text as the transcripts are spelt, or leave those words out with "
+        "--unspellable skip"
     )

@@ -12,7 +12,7 @@ from firstwords.decoding.lexicon import Lexicon, Unspellable, read_lexicon, spel
 from firstwords.decoding.ngram import NgramModel
 from firstwords.decoding.settings import SearchSettings
 from firstwords.decoding.vocabulary import Kind, is_kenlm_binary, kind_of, read_vocabulary
-from firstwords.decoding.word_model import WordModel
+from firstwords.decoding.word_model import MARKS, WordModel
 from firstwords.errors import ConfigError, LanguageModelError
 from firstwords.text.alphabet import Alphabet
 
@@ -26,8 +26,8 @@ class DecoderConfig:
     """How emissions become text. Without a language model, a lexicon, hot words or a beam: greedily."""
 
     lm: Path | None = None
-    """n-gram language model: an ARPA file (.gz too), or a KenLM binary with --lexicon. Over words, or over the
-    alphabet's symbols."""
+    """Language model over words or over the alphabet's symbols: an ARPA file (.gz too), a KenLM binary (with
+    --lexicon), or a run of `firstwords lm --transformer --characters`, which is asked inside the beam."""
     lexicon: Path | None = None
     """Words that may be written, one a line, with their spelling behind them if it is not the alphabet's own. Without
     it: the language model's words."""
@@ -55,8 +55,8 @@ class DecoderConfig:
     """Words to expect; they may be written whatever the lexicon says."""
     hot_word_boost: float = 5.0
     """Added to the score of each hot word, in nats."""
-    unspellable: Unspellable = "error"
-    """Words that the alphabet cannot spell: refuse, or leave them out."""
+    unspellable: Unspellable = "few"
+    """Words that the alphabet cannot spell: leave out a few (1 in 20) and refuse more, refuse any, or leave out all."""
     search: Literal["auto", "flashlight", "own"] = "auto"
     """flashlight-text where it is installed and can do what is asked, or our own search."""
     processes: int | None = None
@@ -116,6 +116,8 @@ def make_decoder(config: DecoderConfig, alphabet: Alphabet) -> Decoder:
 
 def make_beam_decoder(config: DecoderConfig, alphabet: Alphabet) -> BeamDecoder:
     """The same, in this process and never greedy."""
+    if config.lm is not None and _is_run(config.lm):
+        return _with_network(config, alphabet)
     vocabulary = _vocabulary(config)
     kind: Kind = "symbols"
     if vocabulary is not None and config.lexicon is None:
@@ -135,7 +137,30 @@ def make_beam_decoder(config: DecoderConfig, alphabet: Alphabet) -> BeamDecoder:
     else:
         model: WordModel | None = NgramModel.load(config.lm) if config.lm else None
         engine = OwnSearch(alphabet, kind, model, lexicon, config.open_vocabulary, boosts, hot if boosts else None)
-    return BeamDecoder(engine, settings, len(alphabet))
+    return BeamDecoder(engine, settings, len(alphabet), lexicon.left_out if lexicon else "")
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() or path.suffix == ".safetensors"
+
+
+def _with_network(config: DecoderConfig, alphabet: Alphabet) -> BeamDecoder:
+    """A search that asks a Transformer over symbols at every step (shallow fusion)."""
+    from firstwords.decoding.transformer import TransformerScorer
+
+    assert config.lm is not None
+    if config.lexicon or config.open_vocabulary or config.search == "flashlight":
+        raise ConfigError(f"{config.lm}: a network over symbols takes neither a lexicon nor flashlight-text")
+    model = TransformerScorer.load(config.lm)
+    if model.unit == "pieces":
+        raise ConfigError(
+            f"{config.lm}: a model over pieces of words, which cannot be asked symbol by symbol; train one with "
+            "--characters"
+        )
+    kind_of(set(model.vocabulary) - MARKS, alphabet, str(config.lm))
+    boosts, hot = _hot_words(config, alphabet)
+    engine = OwnSearch(alphabet, "symbols", model, boosts=boosts, hot=hot if boosts else None)
+    return BeamDecoder(engine, config.settings("symbols"), len(alphabet))
 
 
 def _vocabulary(config: DecoderConfig) -> list[str] | None:
@@ -160,7 +185,7 @@ def _hot_words(config: DecoderConfig, alphabet: Alphabet) -> tuple[dict[str, flo
     if not config.hot_words:
         return {}, Lexicon((), ())
     words = [word for text in config.hot_words for word in alphabet.normalize(text).split()]
-    spelt = spell_words(list(dict.fromkeys(words)), alphabet, "hot words")
+    spelt = spell_words(list(dict.fromkeys(words)), alphabet, "hot words", "error")
     return dict.fromkeys(spelt.words, config.hot_word_boost), spelt
 
 

@@ -15,6 +15,9 @@ from firstwords.text.alphabet import BOUNDARY, SPECIALS, Alphabet
 KENLM_BINARY = b"mmap lm http://kheafield.com/code"
 """How the files of KenLM's build_binary begin."""
 
+MOST_LACKING = 0.2
+"""Share of an alphabet's symbols that a model over symbols need not know: rare letters that its text does not have."""
+
 Kind = Literal["words", "symbols"]
 
 
@@ -72,17 +75,17 @@ def kind_of(words: Iterable[str], alphabet: Alphabet, where: str) -> Kind:
     """Whether a model is over words, or over the alphabet's symbols (characters or phones, with `|` between words).
 
     Raises:
-        LanguageModelError: it is over symbols, but not over this alphabet's, which are named.
+        LanguageModelError: it is over symbols, but not over this alphabet's (which differ is named).
     """
     own = {symbol for symbol in alphabet.symbols if symbol not in SPECIALS}
     theirs = set(words)
     if BOUNDARY not in theirs and any(len(word) > 1 for word in theirs):
         return "words" if alphabet.units == "characters" or not theirs <= own else "symbols"
     strange, lacking = sorted(theirs - own), sorted(own - theirs)
-    if strange:
+    if len(lacking) > MOST_LACKING * len(own):
         raise LanguageModelError(
-            f"{where}: a model over symbols, but not over the recogniser's: it has {' '.join(strange[:20])}, "
-            f"which the alphabet lacks, and lacks {' '.join(lacking[:20]) or 'none'} of the alphabet's; "
+            f"{where}: a model over symbols, but not over the recogniser's: it lacks {' '.join(lacking[:40])}, "
+            f"and has {' '.join(strange[:40]) or 'none'}, which the alphabet lacks; "
             "estimate it on text spelt as the transcripts are"
         )
     return "symbols"

@@ -69,12 +69,16 @@ class DecoderPool:
             initializer=_begin,
             initargs=(own, alphabet),
         )
-        self._ready: Future[SearchSettings] | None = self._pool.submit(_settings)
 
     @property
     def settings(self) -> SearchSettings:
         """The weights and limits in use. Waits until a process has read its model."""
-        return self._wait(self._pool.submit(_settings))
+        return self._state()[0]
+
+    @property
+    def note(self) -> str:
+        """What its user should know. Waits as `settings` does."""
+        return self._state()[1]
 
     def __call__(self, emissions: list[Tensor]) -> list[list[Hypothesis]]:
         """Readings of each utterance's log probabilities (T, V), best first."""
@@ -84,11 +88,8 @@ class DecoderPool:
         """The same without waiting, perhaps with other settings.
 
         Raises:
-            FirstwordsError: the decoder could not be made.
+            FirstwordsError: the processes are gone.
         """
-        if self._ready is not None and self._ready.done():
-            self._wait(self._ready)
-            self._ready = None
         try:
             return Pending([self._pool.submit(_decode, one.numpy(), settings) for one in emissions])
         except BrokenProcessPool as error:
@@ -110,9 +111,9 @@ class DecoderPool:
         with contextlib.suppress(Exception):
             self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _wait(self, future: Future[SearchSettings]) -> SearchSettings:
+    def _state(self) -> tuple[SearchSettings, str]:
         try:
-            return future.result()
+            return self._pool.submit(_state).result()
         except BrokenProcessPool as error:
             raise FirstwordsError(LOST) from error
 
@@ -146,8 +147,8 @@ def _made() -> BeamDecoder:
     return _decoder
 
 
-def _settings() -> SearchSettings:
-    return _made().settings
+def _state() -> tuple[SearchSettings, str]:
+    return _made().settings, _made().note
 
 
 def _decode(emissions: np.ndarray, settings: SearchSettings | None) -> list[Hypothesis]:
