@@ -40,7 +40,7 @@ class TuneConfig:
     """Range of the language model's weight. Source: wav2vec 2.0, appendix B."""
     word_scores: tuple[float, float] = (-5.0, 5.0)
     """Range of the word score. Source: wav2vec 2.0, appendix B."""
-    unknown_scores: tuple[float, float] = (-10.0, 0.0)
+    unknown_scores: tuple[float, float] = (-20.0, 0.0)
     """Range of the score of words outside the lexicon, with an open vocabulary. Ours."""
     beams: tuple[int, ...] = ()
     """Beams to try with the best weights; the smallest of the best ones is kept."""

@@ -38,7 +38,7 @@ class DecoderConfig:
     word_score: float | None = None
     """Added for each word. Without it: what `firstwords tune` found, else -1 (as in fairseq), 0 without word model."""
     unknown_score: float | None = None
-    """With an open vocabulary, added for each word outside the lexicon. Without it: tuned, else -5."""
+    """With an open vocabulary, added for each word outside the lexicon. Without it: tuned, else -10."""
     silence_score: float = 0.0
     """Added at each frame that is read as a word boundary."""
     beam: int | None = None

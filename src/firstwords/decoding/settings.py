@@ -13,7 +13,7 @@ class SearchSettings:
     """Of log10 p(words) in the score."""
     word_score: float = -1.0
     """Added for each word."""
-    unknown_score: float = -5.0
+    unknown_score: float = -10.0
     """Added for each word outside the lexicon, besides the weighted p(<unk>), where the vocabulary is open. Ours."""
     silence_score: float = 0.0
     """Added at each frame that is read as a word boundary."""
