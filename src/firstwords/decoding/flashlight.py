@@ -69,9 +69,10 @@ class FlashlightWords:
     def decode(self, emissions: np.ndarray, settings: SearchSettings) -> list[Hypothesis]:
         """Readings of log probabilities (T, V), best first."""
         weight = settings.lm_weight if self.has_model else 0.0
-        scale = weight or 1.0  # what flashlight multiplies scores of the model by, boosts included
-        model: LM = self.model if weight else ZeroLM()
-        if self.boosts:
+        boosted = bool(self.boosts)
+        scale = weight or float(boosted)  # what flashlight multiplies the model's scores by, and with them the boosts
+        model: LM = ZeroLM() if boosted and not weight else self.model
+        if boosted:
             model = _Boosted(model, {self.words.get_index(w): b / scale for w, b in self.boosts.items()})
         options = LexiconDecoderOptions(
             settings.beam, _tokens(settings, emissions), settings.beam_threshold, scale, settings.word_score,
@@ -80,7 +81,7 @@ class FlashlightWords:
         unknown = self.words.get_index(UNKNOWN)
         trie = self._smeared(weight, scale)
         search = LexiconDecoder(options, trie, model, self.boundary, BLANK, unknown, [], False)
-        results = _run(search, emissions, self.boundary)
+        results = _run(search, emissions, self.boundary, settings.silence_score)
         readings: dict[tuple[int, ...], Hypothesis] = {}
         for result, path, finished in results:
             heard = emissions[np.arange(len(path)), path]
@@ -88,7 +89,7 @@ class FlashlightWords:
             entries = [word for word in result.words if word >= 0]
             words = tuple(self.words.get_entry(word) for word in entries)
             boosts = sum(self.boosts.get(word, 0.0) for word in words)
-            language = (result.lmScore - boosts / scale) if weight else 0.0
+            language = result.lmScore - (boosts / scale if boosted else 0.0)
             score = result.score - (0.0 if finished else UNFINISHED)
             readings.setdefault(
                 found.labels, replace(found, language_score=language, score=score, words=words if finished else None)
@@ -108,7 +109,9 @@ class FlashlightWords:
             if index not in self._first:
                 self._first[index] = self.model.score(start, index)[1]
             ahead = self._first[index] if weight or not self.boosts else 0.0
-            trie.insert([*spelling, self.boundary], index, ahead + self.boosts.get(word, 0.0) / scale)
+            if word in self.boosts:
+                ahead += self.boosts[word] / scale
+            trie.insert([*spelling, self.boundary], index, ahead)
         trie.smear(SmearingMode.MAX)
         self._trie = scale, trie
         return trie
@@ -166,10 +169,12 @@ class _Boosted(LM):
         return self.model.finish(state)
 
 
-def _run(search: LexiconDecoder, emissions: np.ndarray, boundary: int) -> Iterator[tuple[Any, np.ndarray, bool]]:
+def _run(
+    search: LexiconDecoder, emissions: np.ndarray, boundary: int, silence_score: float
+) -> Iterator[tuple[Any, np.ndarray, bool]]:
     """Results, their paths (T,) and whether the last word is finished: a boundary behind the last frame is free."""
     last = np.full((1, emissions.shape[1]), IMPOSSIBLE, dtype=np.float32)
-    last[0, BLANK], last[0, boundary] = UNFINISHED, 0.0
+    last[0, BLANK], last[0, boundary] = UNFINISHED, -silence_score
     longer = np.ascontiguousarray(np.concatenate([emissions, last]))
     for result in search.decode(longer.ctypes.data, *longer.shape):
         tokens = np.array(result.tokens[1:-1], dtype=np.int64)
