@@ -91,15 +91,15 @@ def main() -> None:
 
 def listen(settings: Settings) -> tuple[Any, ...]:
     """Emissions and references, and the alphabet."""
-    from firstwords import tuning
     from firstwords.evaluation import in_splits
+    from firstwords.listening import listen as heard_in
     from firstwords.recognizer import Recognizer
     from firstwords.training.data import read_corpora
 
     recognizer = Recognizer.load(settings.recognizer)
     utterances = in_splits(read_corpora([settings.corpus]), settings.split, settings.corpus)
     longest = sorted(utterances, key=lambda one: -(one.duration or 0.0))[: settings.most]
-    return tuning.listen(recognizer, longest, lambda name, error: None), recognizer.alphabet
+    return heard_in(recognizer, longest, lambda name, error: None), recognizer.alphabet
 
 
 def rated(heard: Any, texts: list[str]) -> dict[str, float]:

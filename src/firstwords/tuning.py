@@ -11,19 +11,16 @@ import torch
 from torch import Tensor
 
 from firstwords.corpus.parallel import track
-from firstwords.corpus.utterance import Utterance
 from firstwords.decoding.beam import BeamDecoder
 from firstwords.decoding.hypothesis import Hypothesis
 from firstwords.decoding.options import DecoderConfig, make_beam_decoder
 from firstwords.decoding.settings import SearchSettings
 from firstwords.decoding.workers import DecoderPool
-from firstwords.errors import AudioError, ConfigError, CorpusError
-from firstwords.evaluation import references_of
-from firstwords.recognizer import Recognizer
+from firstwords.errors import ConfigError
+from firstwords.listening import Heard
 from firstwords.scoring import ErrorCounts, word_errors
 from firstwords.text.alphabet import Alphabet
 
-BATCH_SECONDS = 60.0
 LOCAL_SHARE = 0.4
 """Of the trials, those that look near the best one so far."""
 FIRST_STEP, LAST_STEP = 0.15, 0.02
@@ -59,17 +56,6 @@ class TuneConfig:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """An utterance with what the network said about it."""
-
-    id: str
-    reference: str
-    """As the alphabet spells."""
-    emissions: Tensor
-    """(T, V) log probabilities, on the CPU."""
-
-
-@dataclass(frozen=True)
 class Trial:
     """Settings, and how wrong the transcripts were."""
 
@@ -88,46 +74,6 @@ class Tuning:
     def best(self) -> Trial:
         """The one of fewest errors; of several the one of the smallest beam, then the first."""
         return min(self.trials, key=lambda trial: (trial.errors.errors, trial.settings.beam))
-
-
-def listen(
-    recognizer: Recognizer, utterances: Sequence[Utterance], skip: Callable[[str, AudioError], None]
-) -> list[Heard]:
-    """Emissions of all utterances that have a reference; `skip` is told of recordings that cannot be read.
-
-    Raises:
-        CorpusError: nothing is left.
-    """
-    references = references_of(recognizer.alphabet, utterances)
-    wanted = sorted((u for u in utterances if u.id in references), key=lambda u: u.duration or 0.0)
-    heard: list[Heard] = []
-    batch: list[tuple[Utterance, Tensor]] = []
-
-    def flush() -> None:
-        if not batch:
-            return
-        logits, lengths = recognizer.emissions([samples for _, samples in batch])
-        rows = logits.float().log_softmax(-1).cpu()
-        for (utterance, _), row, length in zip(batch, rows, lengths.tolist(), strict=True):
-            heard.append(Heard(utterance.id, references[utterance.id], row[:length].clone()))
-        batch.clear()
-
-    for utterance in track(wanted, len(wanted), "listening"):
-        try:
-            samples = torch.from_numpy(utterance.read())
-        except AudioError as error:
-            skip(utterance.id, error)
-            continue
-        longest = max([len(samples), *(len(other) for _, other in batch)])
-        if longest * (len(batch) + 1) > BATCH_SECONDS * 16_000:
-            flush()
-        batch.append((utterance, samples))
-    flush()
-    if not heard:
-        raise CorpusError(
-            f"none of {len(utterances)} utterances has both a reference transcript and a readable recording"
-        )
-    return heard
 
 
 def tune(heard: Sequence[Heard], alphabet: Alphabet, config: DecoderConfig, search: TuneConfig) -> Tuning:

@@ -16,10 +16,11 @@ from firstwords.decoding.options import DecoderConfig
 from firstwords.decoding.tuned import remember
 from firstwords.errors import AudioError
 from firstwords.evaluation import in_splits
+from firstwords.listening import listen
 from firstwords.recognizer import Recognizer
 from firstwords.report.tuning import print_tuning
 from firstwords.training.data import read_corpora
-from firstwords.tuning import TuneConfig, listen, tune
+from firstwords.tuning import TuneConfig, tune
 
 
 @dataclass
