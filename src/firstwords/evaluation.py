@@ -116,12 +116,11 @@ def read_evaluation(path: Path) -> Evaluation:
     """
     try:
         values: Any = json.loads(path.read_text(encoding="utf-8"))
-        pairs = [
-            Scored(*(one[key] for key in ("id", "reference", "hypothesis", "speaker"))) for one in values["details"]
-        ]
+        names = ("id", "reference", "hypothesis", "speaker")
+        pairs = [Scored(*(one[name] for name in names)) for one in values["details"]]
+        kinds = ("hits", "substitutions", "deletions", "insertions")
         oracle = values.get("oracle")
-        counts = ErrorCounts(*(oracle[key] for key in ("hits", "substitutions", "deletions", "insertions"))) if oracle \
-            else None  # fmt: skip
+        counts = ErrorCounts(*(oracle[kind] for kind in kinds)) if oracle else None
         return Evaluation(
             score(pairs, "words" if "wer" in values else "phonemes"),
             values.get("skipped", {}),

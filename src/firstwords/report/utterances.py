@@ -101,7 +101,8 @@ def _article(one: UtteranceScore, systems: Mapping[str, Mapping[str, Scored]], s
 
 def _texts(scored: Scored, name: str) -> str:
     """The reference over the hypothesis, token over token."""
-    above, below = [], []
+    above: list[str] = []
+    below: list[str] = []
     for expected, found in align(scored.reference.replace("|", " "), scored.hypothesis.replace("|", " ")):
         kind = "" if expected == found else "ins" if expected is None else "del" if found is None else "sub"
         for row, token in ((above, expected), (below, found)):
