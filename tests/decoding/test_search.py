@@ -101,7 +101,8 @@ class TestAgainstAllPaths:
         alphabet, emissions = letters("ab"), noise(6, 4, 8)
         for one in decode(emissions, alphabet, nbest=5, search="own", **WIDE):
             path, score = max(
-                ((p, s) for p, s in paths(emissions) if collapsed(p, before=1) == one.labels), key=lambda found: found[1]
+                ((p, s) for p, s in paths(emissions) if collapsed(p, before=1) == one.labels),
+                key=lambda found: found[1],
             )
             assert one.emission_score == pytest.approx(score, abs=1e-5)
             places, before = [], 1

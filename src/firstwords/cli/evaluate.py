@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from firstwords.cli.options import DecoderOptions, decoder_config, parse, several
+from firstwords.cli.options import DecoderOptions, decoder_config, parse, say_note, several
 from firstwords.corpus.utterance import Utterance
 from firstwords.decoding.options import DecoderConfig
 from firstwords.errors import CorpusError
@@ -72,6 +72,7 @@ def run(arguments: list[str]) -> None:
             continue
         recognizer = Recognizer.load(place, chosen.device, lm=config)
         results[str(place)] = evaluate(recognizer, wanted, chosen.unknown, chosen.batch_seconds, config.nbest)
+        say_note(recognizer.decoder)
     console, last = Console(highlight=False), list(results.values())[-1]
     if len(results) == 1:
         print_score(last.score, console, worst=chosen.worst)

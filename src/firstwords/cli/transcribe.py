@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 
 from firstwords.audio import AUDIO_SUFFIXES
-from firstwords.cli.options import DecoderOptions, decoder_config, parse, several
+from firstwords.cli.options import DecoderOptions, decoder_config, parse, say_note, several
 from firstwords.corpus.manifest import MANIFEST_NAME, read_manifest
 from firstwords.corpus.parallel import track
 from firstwords.decoding.options import DecoderConfig
@@ -63,6 +63,7 @@ def run(arguments: list[str]) -> int:
     shown = track(transcripts, len(sources), "transcribing") if len(sources) > 1 else transcripts
     with nullcontext(sys.stdout) if chosen.out is None else open(chosen.out, "w", encoding="utf-8") as lines:
         write_transcripts(shown, lines, chosen.format, named=len(sources) > 1)
+    say_note(recognizer.decoder)
     if skipped:
         print(f"{len(skipped)} of {len(sources)} recordings were left out", file=sys.stderr)
     return 2 if len(skipped) == len(sources) else 0
