@@ -51,6 +51,13 @@ class DecoderConfig:
     """Sum the probabilities of all paths to a hypothesis instead of taking the best path's."""
     nbest: int = 1
     """Readings of each utterance."""
+    rescore: Path | None = None
+    """Rank the readings anew with this language model, which sees whole sentences: a Hugging Face model folder, or a
+    run of `firstwords lm --transformer`. Weight and word score are the same as in the search."""
+    rescore_share: float = 0.5
+    """Of that model in the language score; the rest is --lm's."""
+    rescore_nbest: int = 50
+    """Readings that it ranks."""
     hot_words: tuple[str, ...] = ()
     """Words to expect; they may be written whatever the lexicon says."""
     hot_word_boost: float = 5.0
@@ -65,7 +72,7 @@ class DecoderConfig:
     @property
     def greedy(self) -> bool:
         """Whether nothing asks for a beam search."""
-        chosen = (self.lm, self.lexicon, self.beam)
+        chosen = (self.lm, self.lexicon, self.beam, self.rescore)
         return all(one is None for one in chosen) and not self.hot_words and self.nbest == 1
 
     def settings(self, kind: Kind) -> SearchSettings:
@@ -107,6 +114,8 @@ def make_decoder(config: DecoderConfig, alphabet: Alphabet) -> Decoder:
         from firstwords.decoding.greedy import GreedyDecoder  # here, for decoding processes start faster without torch
 
         return GreedyDecoder()
+    if config.rescore is not None:
+        return _rescored(config, alphabet)
     if config.processes:
         from firstwords.decoding.workers import DecoderPool
 
@@ -114,16 +123,26 @@ def make_decoder(config: DecoderConfig, alphabet: Alphabet) -> Decoder:
     return make_beam_decoder(config, alphabet)
 
 
+def _rescored(config: DecoderConfig, alphabet: Alphabet) -> Decoder:
+    from firstwords.decoding.rescored import RescoringDecoder, load_sentence_model
+
+    assert config.rescore is not None
+    if not 0 <= config.rescore_share <= 1:
+        raise ConfigError(f"--rescore-share {config.rescore_share}: from 0 to 1")
+    model = load_sentence_model(config.rescore)
+    search = make_decoder(replace(config, rescore=None, nbest=max(config.nbest, config.rescore_nbest)), alphabet)
+    network = config.lm is None or _is_run(config.lm)
+    settings = config.settings("symbols" if network else _kind(config, _vocabulary(config), alphabet))
+    share = config.rescore_share if config.lm is not None else 1.0
+    return RescoringDecoder(search, model, alphabet, settings.lm_weight, settings.word_score, share, config.nbest)
+
+
 def make_beam_decoder(config: DecoderConfig, alphabet: Alphabet) -> BeamDecoder:
     """The same, in this process and never greedy."""
     if config.lm is not None and _is_run(config.lm):
         return _with_network(config, alphabet)
     vocabulary = _vocabulary(config)
-    kind: Kind = "symbols"
-    if vocabulary is not None and config.lexicon is None:
-        kind = kind_of(vocabulary, alphabet, str(config.lm))
-    elif config.lexicon is not None:
-        kind = "words"
+    kind = _kind(config, vocabulary, alphabet)
     if config.open_vocabulary and kind == "symbols":
         raise ConfigError("--open-vocabulary is for models over words; one over symbols always writes any word")
     settings = config.settings(kind)
@@ -161,6 +180,13 @@ def _with_network(config: DecoderConfig, alphabet: Alphabet) -> BeamDecoder:
     boosts, hot = _hot_words(config, alphabet)
     engine = OwnSearch(alphabet, "symbols", model, boosts=boosts, hot=hot if boosts else None)
     return BeamDecoder(engine, config.settings("symbols"), len(alphabet))
+
+
+def _kind(config: DecoderConfig, vocabulary: list[str] | None, alphabet: Alphabet) -> Kind:
+    """What the search goes through."""
+    if config.lexicon is not None:
+        return "words"
+    return "symbols" if vocabulary is None else kind_of(vocabulary, alphabet, str(config.lm))
 
 
 def _vocabulary(config: DecoderConfig) -> list[str] | None:

@@ -23,8 +23,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.4rem; } .facts, .id { color: #666; font-size: .85rem; }
 article { border-top: 1px solid #ddd; padding: .8rem 0; } audio { height: 2rem; vertical-align: middle; }
-table.texts { border-spacing: 0; display: block; overflow-x: auto; } .texts td { padding: .1rem .25rem; }
-.texts th { font-weight: normal; color: #666; text-align: left; padding-right: .8rem; white-space: nowrap; }
+.pair, .name { display: inline-block; vertical-align: top; padding: 0 .15rem; margin-bottom: .3rem; }
+.name { color: #666; padding-right: .8rem; white-space: nowrap; }
 .sub { background: #ffe9a8; } .del { background: #ffc9c5; } .ins { background: #c9ecc6; }
 table.rates td, table.rates th { text-align: right; padding: .1rem .8rem .1rem 0; }
 table.rates td:first-child { text-align: left; } input { font: inherit; width: 20rem; margin: .6rem 0; }
@@ -100,18 +100,15 @@ def _article(one: UtteranceScore, systems: Mapping[str, Mapping[str, Scored]], s
 
 
 def _texts(scored: Scored, name: str) -> str:
-    """The reference over the hypothesis, token over token."""
-    above: list[str] = []
-    below: list[str] = []
-    for expected, found in align(scored.reference.replace("|", " "), scored.hypothesis.replace("|", " ")):
-        kind = "" if expected == found else "ins" if expected is None else "del" if found is None else "sub"
-        for row, token in ((above, expected), (below, found)):
-            row.append(f'<td class="{kind}">{escape(token or "")}</td>' if kind else f"<td>{escape(token or '')}</td>")
-    errors = word_errors(scored.reference.replace("|", " "), scored.hypothesis.replace("|", " ")).errors
-    return (
-        f'<table class="texts"><tr><th>said</th>{"".join(above)}</tr>'
-        f"<tr><th>{escape(name)} ({errors})</th>{''.join(below)}</tr></table>"
-    )
+    """The reference over the hypothesis, token over token, in lines as wide as the window."""
+    reference, hypothesis = (text.replace("|", " ") for text in (scored.reference, scored.hypothesis))
+    pairs = []
+    for expected, found in align(reference, hypothesis):
+        kind = "" if expected == found else " ins" if expected is None else " del" if found is None else " sub"
+        above, below = escape(expected or ""), escape(found or "")
+        pairs.append(f'<span class="pair{kind}">{above}&nbsp;<br>{below}&nbsp;</span>')
+    errors = word_errors(reference, hypothesis).errors
+    return f'<div><span class="name">said<br>{escape(name)} ({errors})</span>{"".join(pairs)}</div>'
 
 
 def _sound(utterance: Utterance | None) -> str:
