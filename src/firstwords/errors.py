@@ -27,6 +27,10 @@ class TextError(FirstwordsError):
     """A transcript that the alphabet cannot spell."""
 
 
+class AlignmentError(FirstwordsError):
+    """A text that cannot be laid over a recording."""
+
+
 class MissingExtraError(FirstwordsError):
     """A feature needs an optional package that is not installed."""
 

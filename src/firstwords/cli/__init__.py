@@ -15,7 +15,8 @@ COMMANDS = {
     "prepare": "recordings in any layout to a manifest, and shards if asked",
     "pretrain": "listen: learn speech representations from audio alone",
     "finetune": "first words: learn to transcribe from few transcripts",
-    "transcribe": "recordings to text",
+    "transcribe": "recordings of any length, or a microphone, to text, subtitles and other formats",
+    "align": "when each word of a text was said; sentence-sized utterances out of a long recording",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
 }
 """Each command and what it does; the module of the same name in this folder has its `run(arguments)`."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:  # decoding processes start faster without torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Hypothesis:
     """log10 of the language model's probability of the words, unweighted; 0 without a model."""
     score: float = 0.0
     """What hypotheses are ranked by: emissions, weighted language model, word scores, boosts."""
+    words: tuple[str, ...] | None = None
+    """The words as the lexicon has them, where one was used: with phonemes the labels do not say them."""
 
 
 class Decoder(Protocol):
