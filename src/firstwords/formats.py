@@ -140,44 +140,41 @@ def _audacity(transcript: Transcript) -> str:
 
 def _textgrid(transcript: Transcript) -> str:
     """Long text format. A tier's intervals fill the recording without gap or overlap; silence is an empty one."""
-    end = max([transcript.duration, *(word.end for word in transcript.words)])
     characters = [character for word in transcript.words for character in word.characters]
-    tiers: list[tuple[str, Sequence[Word | Character]]] = [("words", transcript.words), ("characters", characters)]
+    tiers = [("words", _intervals(transcript.words)), ("characters", _intervals(characters))]
+    end = max([transcript.duration, *(intervals[-1][1] for _, intervals in tiers if intervals)])
     lines = [
         'File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", f"xmax = {_praat(end)}",
         "tiers? <exists>", f"size = {len(tiers)}", "item []:",
     ]  # fmt: skip
-    for number, (name, parts) in enumerate(tiers, 1):
-        intervals = _intervals(parts, end)
+    for number, (name, intervals) in enumerate(tiers, 1):
+        last = intervals[-1][1] if intervals else 0.0
+        if last < end:
+            intervals.append((last, end, ""))
         lines += [
             f"    item [{number}]:", '        class = "IntervalTier"', f'        name = "{name}"', "        xmin = 0",
             f"        xmax = {_praat(end)}", f"        intervals: size = {len(intervals)}",
         ]  # fmt: skip
-        for place, (first, last, text) in enumerate(intervals, 1):
+        for place, (first, until, text) in enumerate(intervals, 1):
             quoted = text.replace('"', '""')
             lines += [
                 f"        intervals [{place}]:", f"            xmin = {_praat(first)}",
-                f"            xmax = {_praat(last)}", f'            text = "{quoted}"',
+                f"            xmax = {_praat(until)}", f'            text = "{quoted}"',
             ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
-def _intervals(parts: Sequence[Word | Character], end: float) -> list[tuple[float, float, str]]:
+def _intervals(parts: Sequence[Word | Character]) -> list[tuple[float, float, str]]:
+    """With empty ones between, up to the end of the last. Praat knows no interval without length: a millisecond."""
     filled: list[tuple[float, float, str]] = []
     place = 0.0
     for part in parts:
-        first, last = max(round(part.start, 6), place), max(round(part.end, 6), place)
-        if last <= first:  # Praat has no interval without length
-            if filled and first == place:
-                before = filled[-1]
-                filled[-1] = (before[0], before[1], f"{before[2]} {part.text}".strip())
-            continue
+        first = max(round(part.start, 6), place)
+        last = max(round(part.end, 6), first + 0.001)
         if first > place:
             filled.append((place, first, ""))
         filled.append((first, last, part.text))
         place = last
-    if place < end or not filled:
-        filled.append((place, end, ""))
     return filled
 
 

@@ -34,9 +34,11 @@ class AlignmentConfig:
 
     extra_speech: bool = True
     """Whether the recording may hold speech before and after the text."""
-    wildcard_penalty: float = 0.5
-    """Nats for each frame that a wildcard takes, beside the best label there. Ours: far above what a text that was said
-    costs a frame, far below what leaving it out does (docs/alignment.md)."""
+    extra_penalty: float = 0.5
+    """Nats for each frame of such speech, beside the best label there. Ours: above what a text that was said costs a
+    frame, below what it costs to take one sentence for another (docs/alignment.md)."""
+    wildcard_penalty: float = 0.1
+    """The same for what no label spells, within the text: enough for a pause beside it to stay a pause."""
     beam: float | None = 2000.0
     """Nats below the best state within which states are searched where the whole is too large; None searches all.
     Widened by itself where the end of the text is missed."""
@@ -98,8 +100,9 @@ class _Trellis:
 
     def __init__(self, log_probabilities: np.ndarray, labels: Sequence[int], config: AlignmentConfig) -> None:
         self.frames = len(log_probabilities)
-        wild = log_probabilities.max(1, keepdims=True) - config.wildcard_penalty
-        self.emissions = np.ascontiguousarray(np.concatenate([log_probabilities, wild], 1))
+        best = log_probabilities.max(1, keepdims=True)
+        free = [best - config.wildcard_penalty, best - config.extra_penalty]
+        self.emissions = np.ascontiguousarray(np.concatenate([log_probabilities, *free], 1))
         wildcard = log_probabilities.shape[1]
         self.labels = np.asarray(labels, dtype=np.int64)
         chosen = np.where(self.labels == WILDCARD, wildcard, self.labels)
@@ -109,7 +112,7 @@ class _Trellis:
         skips[3::2] = chosen[1:] != chosen[:-1]
         self.before = 1  # states before that of the first label: a blank, or anything and a blank
         if config.extra_speech:
-            columns = np.concatenate([[wildcard], columns, [wildcard]])
+            columns = np.concatenate([[wildcard + 1], columns, [wildcard + 1]])
             skips = np.concatenate([[False], skips, [True]])
             skips[2] = True
             self.before = 2

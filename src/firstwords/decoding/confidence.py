@@ -83,39 +83,73 @@ def fit_temperature(
     Raises:
         CorpusError: not a single word was recognised.
     """
-    rows: list[Tensor] = []
-    chosen: list[int] = []
-    words: list[int] = []
-    correct: list[bool] = []
-    for log_probabilities, hypothesis, reference in zip(emissions, hypotheses, references, strict=True):
-        labels = [
-            Label(index, frame, frame + 1, None, str(place))
-            for place, (index, frame) in enumerate(zip(hypothesis.labels, hypothesis.frames, strict=True))
-        ]
-        found = spans(labels, alphabet)
-        texts = ["".join(alphabet.symbols[label.index] for label in span.labels) for span in found]
-        for span, right in zip(found, _right(texts, reference, alphabet), strict=True):
-            for label in span.labels:
-                rows.append(log_probabilities[label.start])
-                chosen.append(label.index)
-                words.append(len(correct))
-            correct.append(right)
-    if not correct:
-        raise CorpusError("no word was recognised in any of the utterances, so no temperature can be fitted")
-    stacked, picked, owner = torch.stack(rows).double(), torch.tensor(chosen)[:, None], torch.tensor(words)
-    truth = torch.tensor(correct, dtype=torch.double)
-
-    def confidences(temperature: float) -> Tensor:
-        sure = (stacked / temperature).log_softmax(-1).gather(1, picked)[:, 0]
-        return torch.zeros(len(truth), dtype=torch.double).index_add_(0, owner, sure).exp().clamp(1e-9, 1 - 1e-9)
+    evidence = _Evidence.gather(emissions, hypotheses, references, alphabet)
+    truth = torch.tensor(evidence.correct, dtype=torch.double)
 
     def cross_entropy(logarithm: float) -> float:
-        sure = confidences(math.exp(logarithm))
+        sure = evidence.confidences(math.exp(logarithm)).clamp(1e-9, 1 - 1e-9)
         return -float((truth * sure.log() + (1 - truth) * (1 - sure).log()).mean())
 
     temperature = math.exp(_lowest(cross_entropy, math.log(LOWEST), math.log(HIGHEST)))
-    after, before = (expected_calibration_error(confidences(t).tolist(), correct) for t in (temperature, 1.0))
-    return Calibration(temperature, after, before, len(correct))
+    return Calibration(temperature, evidence.error(temperature), evidence.error(1.0), len(evidence.correct))
+
+
+def calibration_error(
+    emissions: Sequence[Tensor],
+    hypotheses: Sequence[Hypothesis],
+    references: Sequence[str],
+    alphabet: Alphabet,
+    temperature: float = 1.0,
+) -> float:
+    """The expected calibration error of word confidences; the arguments are those of `fit_temperature`."""
+    return _Evidence.gather(emissions, hypotheses, references, alphabet).error(temperature)
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """Recognised words, whether they are right, and the emissions that speak for them; N labels in all."""
+
+    rows: Tensor
+    """(N, V) log probabilities at the labels' peaks."""
+    labels: Tensor
+    """(N, 1)."""
+    words: Tensor
+    """(N,) the word that a label belongs to."""
+    correct: list[bool]
+
+    @classmethod
+    def gather(
+        cls,
+        emissions: Sequence[Tensor],
+        hypotheses: Sequence[Hypothesis],
+        references: Sequence[str],
+        alphabet: Alphabet,
+    ) -> _Evidence:
+        rows: list[Tensor] = []
+        chosen: list[int] = []
+        words: list[int] = []
+        correct: list[bool] = []
+        for log_probabilities, hypothesis, reference in zip(emissions, hypotheses, references, strict=True):
+            peaks = zip(hypothesis.labels, hypothesis.frames, strict=True)
+            found = spans([Label(index, frame, frame + 1, None) for index, frame in peaks], alphabet)
+            texts = ["".join(alphabet.symbols[label.index] for label in span.labels) for span in found]
+            for span, right in zip(found, _right(texts, reference, alphabet), strict=True):
+                for label in span.labels:
+                    rows.append(log_probabilities[label.start])
+                    chosen.append(label.index)
+                    words.append(len(correct))
+                correct.append(right)
+        if not correct:
+            raise CorpusError("no word was recognised in any of the utterances, so no confidence can be checked")
+        return cls(torch.stack(rows).double(), torch.tensor(chosen)[:, None], torch.tensor(words), correct)
+
+    def confidences(self, temperature: float) -> Tensor:
+        """(words,) products over their labels."""
+        sure = (self.rows / temperature).log_softmax(-1).gather(1, self.labels)[:, 0]
+        return torch.zeros(len(self.correct), dtype=torch.double).index_add_(0, self.words, sure).exp()
+
+    def error(self, temperature: float) -> float:
+        return expected_calibration_error(self.confidences(temperature).clamp(0, 1).tolist(), self.correct)
 
 
 def _right(words: list[str], reference: str, alphabet: Alphabet) -> list[bool]:
