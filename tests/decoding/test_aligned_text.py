@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -46,7 +48,7 @@ def test_what_cannot_be_spelt_has_a_time_all_the_same() -> None:
     assert words[1][1] == pytest.approx(0.02 * frames[3], abs=0.1)
     assert words[1][2] == pytest.approx(0.02 * frames[22], abs=0.1)
     assert all(end >= start for _, start, end in words)
-    assert all(left[2] <= right[1] + 1e-9 for left, right in zip(words, words[1:], strict=False))
+    assert all(left[2] <= right[1] + 1e-9 for left, right in pairwise(words))
 
 
 def test_words_within_a_word() -> None:
@@ -87,5 +89,5 @@ def test_empty_and_too_long() -> None:
     given, _ = say("fox")
     with pytest.raises(AlignmentError, match="empty"):
         found(given, " \n—\n")
-    with pytest.raises(AlignmentError, match="does not fit the recording.*400 words, recording of 0.3 s"):
+    with pytest.raises(AlignmentError, match=r"does not fit the recording.*400 words, recording of 0.3 s"):
         found(given, "fox " * 400)

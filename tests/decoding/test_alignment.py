@@ -69,7 +69,7 @@ def test_spans_spell_the_text(seed: int) -> None:
     given = emissions(150, seed)
     found = align_labels(given, text)
     path = found.frames(text, len(given))
-    collapsed = [int(l) for n, l in enumerate(path) if l and (n == 0 or path[n - 1] != l)]
+    collapsed = [int(one) for n, one in enumerate(path) if one and (n == 0 or path[n - 1] != one)]
     assert collapsed == text
     assert found.score == pytest.approx(given[np.arange(len(path)), path].sum())
     assert found.scores[3] == pytest.approx(given[found.starts[3] : found.ends[3], text[3]].mean())

@@ -51,8 +51,8 @@ def plot_alignment(
     before = max(0.0, start - CONTEXT)
     heard = read_audio(recording, before, end + CONTEXT - before)
     samples = heard[round((start - before) * SAMPLE_RATE) : round((end - before) * SAMPLE_RATE)]
-    figure = Figure(figsize=(min(max(8.0, 1.1 * (end - start)), 40), 8.2), layout=ConstrainedLayoutEngine())
-    waveform, words, spectrogram, posteriors = figure.subplots(4, 1, sharex=True, height_ratios=[1, 0.55, 1.6, 2.2])
+    figure = Figure(figsize=(min(max(10.0, 1.2 * (end - start)), 40), 8.8), layout=ConstrainedLayoutEngine())
+    waveform, words, spectrogram, posteriors = figure.subplots(4, 1, sharex=True, height_ratios=[1, 1, 1.6, 2.2])
     _draw_waveform(waveform, samples, start)
     _draw_words(words, alignment, start, end)
     _draw_spectrogram(spectrogram, samples, start, end)
@@ -99,11 +99,11 @@ def _draw_words(axes: Any, alignment: Alignment, start: float, end: float) -> No
         axes.axvspan(word.start, word.end, 0.08, 0.92, color=colour, alpha=shade, linewidth=0)
         middle = (max(word.start, start) + min(word.end, end)) / 2
         room = (min(word.end, end) - max(word.start, start)) / (end - start)
-        steep = room < 0.009 * len(word.text)
-        axes.text(middle, 0.58, word.text, ha="center", va="center", fontsize=8 if steep else 10, clip_on=True,
+        steep = room < 0.009 * (len(word.text) + 1)
+        axes.text(middle, 0.62, word.text, ha="center", va="center", fontsize=8 if steep else 10, clip_on=True,
                   rotation=60 if steep else 0)  # fmt: skip
-        if not steep:
-            axes.text(middle, 0.22, "*" if score is None else f"{score:.2f}", ha="center", va="center", fontsize=7,
+        if room > 0.025:
+            axes.text(middle, 0.18, "*" if score is None else f"{score:.2f}", ha="center", va="center", fontsize=7,
                       color=_INK, clip_on=True)  # fmt: skip
 
 
