@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from firstwords.corpus.parallel import track
 from firstwords.decoding.beam import BeamDecoder
+from firstwords.decoding.confidence import Calibration, fit_temperature
 from firstwords.decoding.hypothesis import Hypothesis
 from firstwords.decoding.options import DecoderConfig, make_beam_decoder
 from firstwords.decoding.settings import SearchSettings
 from firstwords.decoding.workers import DecoderPool
-from firstwords.errors import ConfigError
+from firstwords.errors import ConfigError, CorpusError
 from firstwords.listening import Heard
 from firstwords.scoring import ErrorCounts, word_errors
 from firstwords.text.alphabet import Alphabet
@@ -66,9 +68,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Tuning:
-    """All trials in their order, and the best."""
+    """All trials in their order, the best, and how sure its words are."""
 
     trials: list[Trial] = field(default_factory=list)
+    calibration: Calibration | None = None
+    """Of word confidences with the best settings; None where no word was recognised."""
 
     @property
     def best(self) -> Trial:
@@ -115,6 +119,10 @@ def tune(heard: Sequence[Heard], alphabet: Alphabet, config: DecoderConfig, sear
         for beam in search.beams:
             if beam != best.beam:
                 found.trials.append(attempt(replace(best, beam=beam), "beam"))
+        readings = [best for best, *_ in decode(emissions, found.best.settings)]
+        with suppress(CorpusError):  # not a single word was recognised
+            references = [one.reference for one in heard]
+            found = replace(found, calibration=fit_temperature(emissions, readings, references, alphabet))
         return found
     finally:
         close()

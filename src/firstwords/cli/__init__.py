@@ -17,7 +17,8 @@ COMMANDS = {
     "finetune": "first words: learn to transcribe from few transcripts",
     "lm": "language models: n-grams as ARPA files, or a small Transformer; perplexity of either",
     "tune": "language-model weight and word score that make the fewest errors",
-    "transcribe": "recordings to text",
+    "transcribe": "recordings of any length, or a microphone, to text, subtitles and other formats",
+    "align": "when each word of a text was said; sentence-sized utterances out of a long recording",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
 }
 """Each command and what it does; the module of the same name in this folder has its `run(arguments)`."""

@@ -59,7 +59,9 @@ def run(arguments: list[str]) -> None:
     heard = listen(recognizer, wanted, skip)
     found = tune(heard, recognizer.alphabet, config, chosen.search)
     print_tuning(found, Console(highlight=False))
-    place = remember(chosen.recognizer, config, found.best.settings, found.best.errors.rate, len(heard))
+    best, calibration = found.best, found.calibration
+    temperature = calibration.temperature if calibration else 1.0
+    place = remember(chosen.recognizer, config, best.settings, best.errors.rate, len(heard), temperature)
     print(f"wrote {place}; used from now on with {config.lm}")
     if chosen.json is not None:
         values = [asdict(trial) | {"error_rate": trial.errors.rate} for trial in found.trials]

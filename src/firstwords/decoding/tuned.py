@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from firstwords.checkpoints.own import checkpoint_path
 from firstwords.config import from_dict
 from firstwords.decoding.hypothesis import Decoder
 from firstwords.decoding.options import DecoderConfig, make_decoder
@@ -39,14 +40,18 @@ class Tuned:
     error_rate: float
     """WER (PER with phonemes) on the utterances it was tuned on."""
     utterances: int
+    temperature: float = 1.0
+    """Under which word confidences tell best which words are right."""
 
 
 def fingerprint(path: Path) -> str:
-    """Tells language models apart: size, and a digest of the first and last megabyte.
+    """Tells language models apart: size, and a digest of the first and last megabyte. Of a run: of its checkpoint.
 
     Raises:
         LanguageModelError: it cannot be read.
     """
+    if path.is_dir():
+        path = checkpoint_path(path)
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -92,7 +97,14 @@ def write_tuned(folder: Path, found: Tuned) -> Path:
     return path
 
 
-def remember(place: Path, config: DecoderConfig, settings: SearchSettings, error_rate: float, utterances: int) -> Path:
+def remember(
+    place: Path,
+    config: DecoderConfig,
+    settings: SearchSettings,
+    error_rate: float,
+    utterances: int,
+    temperature: float = 1.0,
+) -> Path:
     """Writes what was found for a recogniser; returns the file.
 
     Args:
@@ -101,6 +113,7 @@ def remember(place: Path, config: DecoderConfig, settings: SearchSettings, error
         settings: the best ones.
         error_rate: with them.
         utterances: that they were tried on.
+        temperature: of word confidences.
 
     Raises:
         CheckpointError: it cannot be written.
@@ -108,7 +121,8 @@ def remember(place: Path, config: DecoderConfig, settings: SearchSettings, error
     assert config.lm is not None
     found = Tuned(
         config.lm.name, fingerprint(config.lm), config.open_vocabulary, config.lexicon is not None,
-        settings.lm_weight, settings.word_score, settings.unknown_score, settings.beam, error_rate, utterances,
+        settings.lm_weight, settings.word_score, settings.unknown_score, settings.beam,
+        error_rate, utterances, temperature,
     )  # fmt: skip
     return write_tuned(place if place.is_dir() else place.parent, found)
 
@@ -119,22 +133,35 @@ def with_tuned(config: DecoderConfig, place: Path) -> DecoderConfig:
     Args:
         place: the recogniser's folder, or a checkpoint in it.
     """
-    if config.lm is None:
+    one = _found(config, place)
+    if one is None:
         return config
-    found = read_tuned(place if place.is_dir() else place.parent)
-    if not found:
-        return config
-    wanted = fingerprint(config.lm), config.open_vocabulary, config.lexicon is not None
-    for one in found:
-        if _key(one) == wanted:
-            return replace(
-                config,
-                lm_weight=one.lm_weight if config.lm_weight is None else config.lm_weight,
-                word_score=one.word_score if config.word_score is None else config.word_score,
-                unknown_score=one.unknown_score if config.unknown_score is None else config.unknown_score,
-                beam=one.beam if config.beam is None else config.beam,
-            )
-    return config
+    return replace(
+        config,
+        lm_weight=one.lm_weight if config.lm_weight is None else config.lm_weight,
+        word_score=one.word_score if config.word_score is None else config.word_score,
+        unknown_score=one.unknown_score if config.unknown_score is None else config.unknown_score,
+        beam=one.beam if config.beam is None else config.beam,
+    )
+
+
+def temperature_for(lm: str | Path | DecoderConfig, place: Path) -> float:
+    """The temperature of word confidences that was fitted with this language model; 1 where none was."""
+    one = _found(_config(lm), place)
+    return one.temperature if one else 1.0
+
+
+def _found(config: DecoderConfig, place: Path) -> Tuned | None:
+    """What was tuned for a language model and kind of search, if anything was."""
+    if config.lm is None or not config.lm.exists():
+        return None
+    known = read_tuned(place if place.is_dir() else place.parent)
+    wanted = (fingerprint(config.lm), config.open_vocabulary, config.lexicon is not None) if known else None
+    return next((one for one in known if _key(one) == wanted), None)
+
+
+def _config(lm: str | Path | DecoderConfig) -> DecoderConfig:
+    return lm if isinstance(lm, DecoderConfig) else DecoderConfig(lm=Path(lm))
 
 
 def decoder_for(lm: str | Path | DecoderConfig, place: Path, alphabet: Alphabet) -> Decoder:
@@ -143,8 +170,7 @@ def decoder_for(lm: str | Path | DecoderConfig, place: Path, alphabet: Alphabet)
     Raises:
         FirstwordsError: as `make_decoder`.
     """
-    config = lm if isinstance(lm, DecoderConfig) else DecoderConfig(lm=Path(lm))
-    return make_decoder(with_tuned(config, place), alphabet)
+    return make_decoder(with_tuned(_config(lm), place), alphabet)
 
 
 def _key(one: Tuned) -> tuple[str, bool, bool]:

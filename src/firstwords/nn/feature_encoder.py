@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from firstwords.errors import ConfigError
 from firstwords.nn.lengths import length_mask
+from firstwords.nn.moments import Moments
 from firstwords.nn.strided_convolution import StridedConvolution, product_dtype
 
 
@@ -67,22 +69,39 @@ class FeatureEncoder(nn.Module):
             samples = (samples - 1) * stride + kernel
         return samples
 
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Latents (B, T, C). What lies beyond `lengths` (B,) samples never changes the latents before it."""
+    @property
+    def hop(self) -> int:
+        """Samples from one latent to the next (320 for the published models)."""
+        return math.prod(self.config.strides)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Latents (B, T, C). What lies beyond `lengths` (B,) samples never changes the latents before it.
+
+        Args:
+            statistics: what the group norm shall take for the mean and covariance of a recording of which `waveforms`
+                are parts (see `Moments`); None takes each utterance's own.
+        """
         if self.config.gradient_scale == 0:
             with torch.no_grad():
-                return self._convolve(waveforms, lengths)
-        latents = self._convolve(waveforms, lengths)
+                return self._convolve(waveforms, lengths, statistics)
+        latents = self._convolve(waveforms, lengths, statistics)
         if self.config.gradient_scale != 1 and self.training:
             latents = _ScaledGradient.apply(latents, self.config.gradient_scale)
         return latents
 
-    def _convolve(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+    def moments(self) -> Moments | None:
+        """Gathers `statistics` of a recording that comes in parts; None where the norms need none (layer norm)."""
+        if self.config.norm == "layer":
+            return None
+        kernel, stride = self.config.kernels[0], self.config.strides[0]
+        return Moments(kernel, stride, lambda samples: samples.unfold(0, kernel, stride), products=True)
+
+    def _convolve(self, waveforms: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
         x = waveforms[:, :, None]
         for number, layer in enumerate(self.layers):
             lengths = (lengths - self.config.kernels[number]) // self.config.strides[number] + 1
             if self.config.norm == "group" and number == 0:
-                x = self._normed_first_layer(waveforms, lengths)
+                x = self._normed_first_layer(waveforms, lengths, statistics)
             else:
                 x = layer(x)
                 if self.config.norm == "layer":
@@ -90,7 +109,9 @@ class FeatureEncoder(nn.Module):
             x = F.gelu(x)
         return x
 
-    def _normed_first_layer(self, waveforms: Tensor, frames: Tensor) -> Tensor:
+    def _normed_first_layer(
+        self, waveforms: Tensor, frames: Tensor, statistics: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
         """First convolution and group norm (one group a channel, statistics over time) as one product.
 
         A channel's mean and variance over time follow from the mean and covariance of the windows that the kernel
@@ -101,13 +122,17 @@ class FeatureEncoder(nn.Module):
         norm: Any = self.norms[0]
         with torch.autocast(waveforms.device.type, enabled=False):
             windows = waveforms.float().unfold(1, self.config.kernels[0], self.config.strides[0])
-            if self.config.group_statistics == "padded":
-                frames = torch.full_like(frames, windows.shape[1])
-            count = frames[:, None, None]
-            valid = length_mask(frames, windows.shape[1])[:, :, None]
-            centred = windows - (windows * valid).sum(1, keepdim=True) / count
-            inside = centred * valid
-            covariance = torch.bmm(inside.transpose(1, 2), inside) / count
+            if statistics is None:
+                if self.config.group_statistics == "padded":
+                    frames = torch.full_like(frames, windows.shape[1])
+                count = frames[:, None, None]
+                valid = length_mask(frames, windows.shape[1])[:, :, None]
+                centred = windows - (windows * valid).sum(1, keepdim=True) / count
+                inside = centred * valid
+                covariance = torch.bmm(inside.transpose(1, 2), inside) / count
+            else:
+                centred = windows - statistics[0].to(windows)
+                covariance = statistics[1].to(windows).expand(len(windows), -1, -1)
             taps = layer.weight[:, 0].float()
             variance = ((taps @ covariance) * taps).sum(-1)
             folded = taps * (norm.weight * torch.rsqrt(variance + norm.eps))[:, :, None]

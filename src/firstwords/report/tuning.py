@@ -39,3 +39,9 @@ def print_tuning(found: Tuning, console: Console | None = None) -> None:
         f"over {best.errors.reference_length} words",
         style="dim",
     )
+    if (sure := found.calibration) is not None:
+        console.print(
+            f"Word confidences: temperature {sure.temperature:.2f}, "
+            f"expected calibration error {100 * sure.error:.1f} % ({100 * sure.error_before:.1f} % before) over {sure.words} words",
+            style="dim",
+        )
