@@ -264,7 +264,7 @@ class _Reader:
             if float(fields[0]) > 0:
                 return self._error(f"a log10 probability above 0: {_shown(line.strip())}")
             for word in words:
-                if word not in self.ids:
+                if number > 1 and word not in self.ids:
                     return self._error(f"the word {_shown(word)} is no unigram of this file")
         return self._error("malformed n-grams up to here")
 

@@ -143,11 +143,13 @@ class NgramModel:
         States that foresee alike are equal: words that no n-gram goes on from are left away.
         """
         places = self._places_of(state)
-        total = 0.0
+        total, longest = 0.0, -1
         for length in range(len(state), -1, -1):
             place = self._child(length, places[length - 1], word) if length else word
-            if place >= 0 and (own := self._log10[length][place]) == own:  # NaN: no n-gram of its own
-                return total + own, self._next(state, places, word, length)
+            if place >= 0:
+                longest = max(longest, length)
+                if (own := self._log10[length][place]) == own:  # NaN: only a context of longer ones
+                    return total + own, self._next(state, places, word, longest)
             if length and (before := places[length - 1]) >= 0:
                 total += self._backoff[length - 1][before]
         raise AssertionError("every word is a unigram")
@@ -217,7 +219,7 @@ class NgramModel:
         return places
 
     def _next(self, state: State, places: tuple[int, ...], word: int, length: int) -> State:
-        """The state after `word`, of whose n-grams the longest goes `length` words back."""
+        """The state after `word`; the longest n-gram that ends in it begins `length` words earlier."""
         length = min(length, self.order - 2)
         if length < 0:
             return ()

@@ -139,7 +139,7 @@ class CausalBlock(nn.Module):
         """One position (n, 1, D) after `keys` and `values` (n, T, D); returns its own key and value (n, D), too."""
         count, length, dim = keys.shape
         query, key, value = self._heads(x, turn)
-        split = (count, length, self.config.heads, -1)
+        split = (count, length, self.config.heads, dim // self.config.heads)
         all_keys = torch.cat([keys.view(split).transpose(1, 2), key], 2)
         all_values = torch.cat([values.view(split).transpose(1, 2), value], 2)
         mask = F.pad(attend, (0, 1), value=True)[:, None, None]

@@ -9,6 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from firstwords.corpus.manifest import MANIFEST_NAME
 from firstwords.decoding.kneser_ney import OrderSummary
 from firstwords.decoding.ngram import NgramModel, Perplexity
 
@@ -38,8 +39,8 @@ def print_perplexities(results: Mapping[str, Perplexity], unit: str, console: Co
         unit: what the model foresees: "words", "characters", "pieces", "phonemes".
     """
     console = console or Console()
-    table = _table("text", "sentences", unit, "OOV", "perplexity", "without OOV", "bits/char")
-    names = [Path(name).name for name in results]
+    table = _table("text", "sentences", unit, "OOV", "perplexity", "no OOV", "bits/char")
+    names = [path.parent.name if path.name == MANIFEST_NAME else path.name for path in map(Path, results)]
     for name, (place, one) in zip(names, results.items(), strict=True):
         table.add_row(
             name if names.count(name) == 1 else place,
@@ -52,7 +53,8 @@ def print_perplexities(results: Mapping[str, Perplexity], unit: str, console: Co
         )
     console.print(table)
     console.print(
-        f"perplexity of {unit} and sentence ends; OOV: {unit} that the model lacks, which cost what <unk> does",
+        f"perplexity of {unit} and sentence ends; OOV: {unit} that the model lacks, which cost what <unk> does "
+        "(no OOV: left out of the count)",
         style="dim",
     )
 

@@ -16,6 +16,8 @@ from firstwords.text.normalization import NormalizationConfig, normalize_text
 
 CHUNK = 1 << 20
 """Bytes of a file that are read at once."""
+_MARK = "\ufeff"
+"""What some editors begin UTF-8 files with."""
 SHARED_RUN = 8
 """Words in a row that a sentence and a test transcript may not share: fewer are common speech."""
 
@@ -58,15 +60,15 @@ def _lines(path: Path) -> Iterator[str]:
     """The lines of a text file, without line ends."""
     number, rest = 0, b""
     for chunk in _chunks(path):
-        if number == 0 and not rest:
-            chunk = chunk.removeprefix(b"\xef\xbb\xbf")  # some editors' mark of UTF-8
         whole, found, rest = (rest + chunk).rpartition(b"\n")
         if found:
             lines = _decoded(whole, path, number).split("\n")
+            if number == 0:
+                lines[0] = lines[0].removeprefix(_MARK)
             number += len(lines)
             yield from lines
     if rest:
-        yield _decoded(rest, path, number)
+        yield _decoded(rest, path, number).removeprefix(_MARK if number == 0 else "")
 
 
 def _chunks(path: Path) -> Iterator[bytes]:
