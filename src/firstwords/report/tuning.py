@@ -42,7 +42,7 @@ def print_tuning(found: Tuning, console: Console | None = None) -> None:
     if (sure := found.calibration) is not None:
         before, after = (f"{100 * error:.1f} %" for error in (sure.error_before, sure.error))
         console.print(
-            f"Word confidences: temperature {sure.temperature:.2f}, expected calibration error {after} ({before} before) "
-            f"over {sure.words} words",
+            f"Word confidences: temperature {sure.temperature:.2f}, expected calibration error {after} "
+            f"({before} before) over {sure.words} words",
             style="dim",
         )
