@@ -6,13 +6,16 @@ encoder = firstwords.load_encoder("runs/listen")
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
 from firstwords.errors import FirstwordsError
 
 if TYPE_CHECKING:
-    from firstwords.recognizer import Recognizer, Transcript, load_encoder
+    from firstwords.encoder import load_encoder
+    from firstwords.recognizer import Recognizer
+    from firstwords.transcript import Transcript
 
 __version__ = "0.1.0"
 
@@ -24,8 +27,7 @@ __all__ = ["FirstwordsError", "Recognizer", "Transcript", "__version__", "load_e
 
 def __getattr__(name: str) -> Any:
     """Imports torch only for those who use a model."""
-    if name in ("Recognizer", "Transcript", "load_encoder"):
-        from firstwords import recognizer
-
-        return getattr(recognizer, name)
+    places = {"Recognizer": "recognizer", "Transcript": "transcript", "load_encoder": "encoder"}
+    if name in places:
+        return getattr(importlib.import_module(f"firstwords.{places[name]}"), name)
     raise AttributeError(f"module 'firstwords' has no attribute {name!r}")

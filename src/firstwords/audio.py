@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,6 +99,52 @@ def read_audio(
     """
     samples, rate = read_native(source, start, duration)
     return to_mono(samples, rate, sample_rate, _name(source))
+
+
+def read_blocks(
+    source: Path | bytes,
+    start: float = 0.0,
+    duration: float | None = None,
+    sample_rate: int = SAMPLE_RATE,
+    block_seconds: float = 10.0,
+) -> Iterator[np.ndarray]:
+    """What `read_audio` gives, a block (samples,) at a time, so that memory does not grow with the recording.
+
+    Joined, the blocks are the same samples: the resampler runs on from block to block. Errors come where they are met,
+    after the blocks before them.
+    """
+    with _open(source) as file:
+        rate, first = file.samplerate, round(start * file.samplerate)
+        left = file.frames - first if duration is None else min(round(duration * rate), file.frames - first)
+        exact = file.format != "MP3" or _mp3_counts_frames(source)
+        if duration is None and _promises_more(file.extra_info):
+            raise AudioError(f"{_name(source)}: cut short after {file.frames / rate:.2f} s")
+        open_end = duration is None and not exact  # the header's length is a guess: read what there is
+        resampler = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, 1, "float32", quality="HQ")
+        given = 0
+        try:
+            if first > 0:
+                file.seek(min(first, file.frames))
+            while left > 0 or open_end:
+                size = round(block_seconds * rate) if open_end else min(round(block_seconds * rate), left)
+                samples = file.read(size, dtype="float32", always_2d=True)
+                left -= len(samples)
+                last = len(samples) < size or (left <= 0 and not open_end)
+                if not len(samples) and exact and left > 0:
+                    raise AudioError(f"{_name(source)}: cut short, {left} samples could not be read")
+                mono = to_mono(samples, rate, rate, _name(source))
+                block = mono if resampler is None else resampler.resample_chunk(mono, last=last)
+                given += len(block)
+                if len(block):
+                    yield block
+                if last:
+                    break
+        except (soundfile.SoundFileError, OSError) as error:
+            raise AudioError(f"{_name(source)}: broken recording ({_reason(error, source)})") from error
+    if exact and left > 0:
+        raise AudioError(f"{_name(source)}: cut short, {left} samples could not be read")
+    if not given:
+        raise AudioError(f"{_name(source)}: no samples" + (f" after {start:.2f} s" if start else ""))
 
 
 def to_mono(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE, name: str = "audio") -> np.ndarray:

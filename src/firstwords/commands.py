@@ -52,7 +52,7 @@ def _pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int
     task = Pretraining(config, training, validation, processes, skipped)
     facts = fingerprint(task.training)
     run = Run(out, "pretrain", to_dict(config), facts, processes.main, config.training.tensorboard)
-    return _train(task, config, run, facts, len(task.validation), skipped, processes)
+    return run_task(task, config, run, facts, len(task.validation), skipped, processes)
 
 
 def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneConfig) -> int:
@@ -89,7 +89,7 @@ def _finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneC
     run = Run(out, "finetune", to_dict(config), facts | {"source": source}, processes.main, tensorboard)
     if processes.main:
         task.alphabet.save(out / "alphabet.json")
-    return _train(task, config, run, facts, len(task.validation), skipped, processes)
+    return run_task(task, config, run, facts, len(task.validation), skipped, processes)
 
 
 def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig, dict[str, Tensor] | None]:
@@ -104,7 +104,7 @@ def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig,
     return encoder.config, weights
 
 
-def _train(
+def run_task(
     task: Task[Any],
     config: Any,
     run: Run,
@@ -123,10 +123,14 @@ def _train(
     if skipped:
         console.print(str(skipped))
     parameters = sum(value.numel() for value in task.model.parameters())
+    amount = (
+        f"{facts['sentences']:,} sentences ({facts['symbols']:,} symbols)"
+        if "sentences" in facts
+        else f"{facts['utterances']} utterances ({facts['hours']:.2f} h)"
+    )
     console.print(
-        f"{run.folder}: {parameters:,} parameters, {facts['utterances']} utterances ({facts['hours']:.2f} h) "
-        f"to learn from, {validating} to validate on; {processes.count} process{'es' * (processes.count > 1)} "
-        f"on {processes.device}"
+        f"{run.folder}: {parameters:,} parameters, {amount} to learn from, {validating} to validate on; "
+        f"{processes.count} process{'es' * (processes.count > 1)} on {processes.device}"
     )
     before = len(skipped)
     try:
@@ -143,5 +147,7 @@ def _train(
             leave_curves(run.folder)
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
-    console.print(f"finished: {run.folder} ({outcome.progress.audio_seconds / 3600:.2f} h of audio heard)")
+    read = outcome.progress.audio_seconds
+    amount = f"{read:,.0f} symbols read" if "sentences" in facts else f"{read / 3600:.2f} h of audio heard"
+    console.print(f"finished: {run.folder} ({amount})")
     return 0

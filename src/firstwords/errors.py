@@ -27,6 +27,14 @@ class TextError(FirstwordsError):
     """A transcript that the alphabet cannot spell."""
 
 
+class LanguageModelError(FirstwordsError):
+    """A language model, or a text to learn one from, that cannot be used."""
+
+
+class AlignmentError(FirstwordsError):
+    """A text that cannot be laid over a recording."""
+
+
 class MissingExtraError(FirstwordsError):
     """A feature needs an optional package that is not installed."""
 

@@ -1,77 +1,136 @@
-"""Audio in, text out; and features of any layer."""
+"""Audio in, text out, at any length."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeAlias, overload
+from typing import Any, Literal, overload
 
-import numpy as np
-import soxr
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from firstwords.audio import SAMPLE_RATE, read_audio
-from firstwords.checkpoints.models import load_ctc, load_encoder_weights
+from firstwords.audio import SAMPLE_RATE
+from firstwords.checkpoints.models import load_ctc
 from firstwords.corpus.parallel import map_in_order
-from firstwords.corpus.utterance import Utterance
-from firstwords.decoding.greedy import greedy
+from firstwords.decoding.aligned_text import Alignment, align_text
+from firstwords.decoding.alignment import AlignmentConfig, align_labels
+from firstwords.decoding.confidence import label_probabilities
+from firstwords.decoding.greedy import GreedyDecoder
+from firstwords.decoding.hypothesis import Decoder, Hypothesis
+from firstwords.decoding.options import DecoderConfig
+from firstwords.decoding.tuned import decoder_for, temperature_for
+from firstwords.decoding.words import FrameClock, Label, separator, spans, timed_word
+from firstwords.decoding.workers import DecoderPool, Pending
+from firstwords.encoder import choose_device
 from firstwords.errors import AudioError, CheckpointError
+from firstwords.live import LiveConfig, LiveTranscript, listen
 from firstwords.models.heads import CTCModel
-from firstwords.models.wav2vec2 import Wav2Vec2Encoder
 from firstwords.nn.lengths import normalize_waveform
+from firstwords.pauses import VoiceDetector, vad_installed
+from firstwords.pieces import Piece, PieceConfig, cut_pieces
+from firstwords.recording import Recording, Source, name_of
 from firstwords.text.alphabet import Alphabet
+from firstwords.transcript import Transcript
+from firstwords.windows import WindowConfig, emissions
 
-Source: TypeAlias = str | Path | np.ndarray | Tensor | Utterance
-"""A recording: a file, samples (samples,) at 16 kHz, or an utterance of a corpus."""
+__all__ = ["Recognizer", "Settings", "Source", "Transcript"]
 
 READ_AHEAD = 64
 """Recordings that are read and sorted by length at a time, so that batches need little padding."""
 
 
-@dataclass(frozen=True)
-class Transcript:
-    """What was said in a recording."""
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How recordings are heard and read, beyond the network."""
 
-    text: str
-    duration: float
-    """Seconds."""
-    id: str = ""
-    """The utterance's id, or the file's path."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain containers, fit for JSON."""
-        return {"id": self.id, "text": self.text, "duration": round(self.duration, 4)}
+    windows: WindowConfig = dataclasses.field(default_factory=WindowConfig)
+    """How long recordings pass through the network."""
+    pieces: PieceConfig = dataclasses.field(default_factory=PieceConfig)
+    """How their emissions are cut for the decoder."""
+    pauses: Literal["auto", "voice", "blanks"] = "auto"
+    """Where those cuts lie: in pauses that Silero's voice detector finds ("voice"), in runs of blanks ("blanks"), or
+    by the detector where it is installed ("auto")."""
+    times: Literal["alignment", "peaks"] = "alignment"
+    """Whether a word's time comes from forced alignment of the text found, or from the peaks of its labels alone."""
+    temperature: float = 1.0
+    """By which emissions are flattened for word confidences; `firstwords tune` fits it."""
+    batch_seconds: float = 60.0
+    """Most audio, padding included, that the network sees at once."""
 
 
 class Recognizer:
-    """A fine-tuned network and its alphabet.
+    """A fine-tuned network, its alphabet, and a decoder.
 
     An utterance gets the same text alone and in a batch.
     """
 
-    def __init__(self, model: CTCModel, alphabet: Alphabet, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: CTCModel,
+        alphabet: Alphabet,
+        device: str = "cpu",
+        decoder: Decoder | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        """
+        Args:
+            model: put on `device` and in evaluation mode.
+            alphabet: what its outputs stand for.
+            device: as torch names it.
+            decoder: from emissions to labels; None decodes greedily.
+            settings: None: the defaults.
+        """
         self.model = model.eval().to(device)
         self.alphabet = alphabet
         self.device = torch.device(device)
+        self.decoder: Decoder = decoder or GreedyDecoder()
+        self.settings = settings or Settings()
+        self.settings.windows.check()
+        self.settings.pieces.check()
 
     @classmethod
-    def load(cls, place: str | Path, device: str = "auto") -> Recognizer:
+    def load(
+        cls,
+        place: str | Path,
+        device: str = "auto",
+        decoder: Decoder | None = None,
+        settings: Settings | None = None,
+        lm: str | Path | DecoderConfig | None = None,
+    ) -> Recognizer:
         """Reads a fine-tuning run (its best checkpoint), or a checkpoint file.
 
         Args:
             place: folder or file.
             device: "cpu", "cuda", or "auto" for a GPU if there is one.
+            decoder: None decodes greedily, or with `lm`.
+            settings: None: the defaults.
+            lm: a language model, with the weights that `firstwords tune` found for it in this place if it did; or all
+                that can be said of a decoder.
 
         Raises:
             CheckpointError: nothing there, cut short, or no recogniser.
+            LanguageModelError, TextError, ConfigError: the decoder cannot be made.
         """
         model, checkpoint = load_ctc(Path(place))
         if "alphabet" not in checkpoint.state:
             raise CheckpointError(f"{place}: the checkpoint holds no alphabet; fine-tune again")
-        return cls(model, Alphabet.from_dict(checkpoint.state["alphabet"], f"{place}: alphabet"), _device(device))
+        alphabet = Alphabet.from_dict(checkpoint.state["alphabet"], f"{place}: alphabet")
+        if decoder is None and lm is not None:
+            decoder = decoder_for(lm, Path(place), alphabet)
+            if settings is None:
+                settings = Settings(temperature=temperature_for(lm, Path(place)))
+        return cls(model, alphabet, choose_device(device), decoder, settings)
+
+    @property
+    def clock(self) -> FrameClock:
+        """When the network's frames are."""
+        front = self.model.encoder.feature_encoder
+        return FrameClock(front.hop / SAMPLE_RATE, (front.receptive_field - front.hop) / 2 / SAMPLE_RATE)
 
     @overload
     def transcribe(self, source: Source, sample_rate: int = ...) -> Transcript: ...
@@ -80,7 +139,7 @@ class Recognizer:
     def transcribe(self, source: list[Any], sample_rate: int = ...) -> list[Transcript]: ...
 
     def transcribe(self, source: Source | list[Any], sample_rate: int = SAMPLE_RATE) -> Transcript | list[Transcript]:
-        """The text of a recording, or of each in a list.
+        """The text of a recording of any length, or of each in a list.
 
         Args:
             source: a file, samples (samples,), an utterance; or a list of those.
@@ -97,101 +156,225 @@ class Recognizer:
         self,
         sources: Iterable[Source],
         sample_rate: int = SAMPLE_RATE,
-        batch_seconds: float = 60.0,
+        batch_seconds: float | None = None,
         skip: Callable[[str, AudioError], None] | None = None,
+        heard: Callable[[float], None] | None = None,
     ) -> Iterator[Transcript]:
-        """Transcripts in the order of `sources`, batched by length.
+        """Transcripts in the order of `sources`: short recordings batched by length, long ones in windows.
+
+        Memory does not grow with the length of a recording, nor with their number.
 
         Args:
             sources: any number of recordings.
             sample_rate: of samples given as arrays.
-            batch_seconds: most audio, padding included, that the network sees at once (a longer recording goes alone).
+            batch_seconds: in place of the settings'.
             skip: called with the name and the error of a recording that cannot be read, which is then left out;
                 None raises the error.
+            heard: called with seconds of audio as they are done, for a progress bar.
         """
+        seconds = self.settings.batch_seconds if batch_seconds is None else batch_seconds
+        whole = self.settings.windows.whole_seconds
 
-        def read(item: tuple[int, Source]) -> tuple[str, Tensor | AudioError]:
+        def read(item: tuple[int, Source]) -> tuple[str, Recording | Tensor | AudioError]:
             number, source = item
             try:
-                return _name(source, number), _read(source, sample_rate)
+                recording = Recording.open(source, number, sample_rate)
+                return recording.name, recording if recording.seconds > whole else recording.read()
             except AudioError as error:
-                return _name(source, number), error
+                return name_of(source, number), error
 
         arriving = map_in_order(read, enumerate(sources))
-        while part := list(islice(arriving, READ_AHEAD)):
-            readable = []
-            for name, samples in part:
-                if isinstance(samples, Tensor):
-                    readable.append((name, samples))
-                elif skip is None:
-                    raise samples
-                else:
-                    skip(name, samples)
-            yield from self._transcribe_together(readable, round(batch_seconds * SAMPLE_RATE))
+        with self._decoding() as decode:
+            while part := list(islice(arriving, READ_AHEAD)):
+                short = {number: samples for number, (_, samples) in enumerate(part) if isinstance(samples, Tensor)}
+                found = self._together(short, round(seconds * SAMPLE_RATE), decode, heard)
+                for number, (name, recording) in enumerate(part):
+                    try:
+                        if isinstance(recording, AudioError):
+                            raise recording
+                        if isinstance(recording, Recording):
+                            yield self._long(recording, seconds, decode, heard)
+                        else:
+                            yield dataclasses.replace(found.pop(number), id=name)
+                    except AudioError as error:
+                        if skip is None:
+                            raise
+                        skip(name, error)
 
-    def _transcribe_together(self, read: list[tuple[str, Tensor]], batch_samples: int) -> list[Transcript]:
-        """Transcripts of recordings that are in memory, in their order."""
-        texts: dict[int, str] = {}
-        batch: list[int] = []
-        by_length = sorted(range(len(read)), key=lambda n: len(read[n][1]), reverse=True)
-        for number in by_length:
-            if batch and len(read[batch[0]][1]) * (len(batch) + 1) > batch_samples:
-                texts |= zip(batch, self._decode([read[n][1] for n in batch]), strict=True)
-                batch = []
-            batch.append(number)
-        if batch:
-            texts |= zip(batch, self._decode([read[n][1] for n in batch]), strict=True)
-        return [Transcript(texts[n], len(samples) / SAMPLE_RATE, name) for n, (name, samples) in enumerate(read)]
+    def _together(
+        self,
+        recordings: dict[int, Tensor],
+        batch_samples: int,
+        decode: _Decode,
+        heard: Callable[[float], None] | None,
+    ) -> dict[int, Transcript]:
+        """Transcripts of recordings that are in memory."""
 
-    def _decode(self, waveforms: list[Tensor]) -> list[str]:
-        logits, lengths = self.emissions(waveforms)
-        return [self.alphabet.decode(labels) for labels in greedy(logits, lengths)]
+        def batches() -> Iterator[tuple[list[int], list[Tensor]]]:
+            batch: list[int] = []
+            for number in [*sorted(recordings, key=lambda n: len(recordings[n]), reverse=True), None]:
+                full = batch and (number is None or len(recordings[batch[0]]) * (len(batch) + 1) > batch_samples)
+                if full:
+                    logits, lengths = self.emissions([recordings[n] for n in batch])
+                    valid = zip(logits.float().cpu(), lengths.tolist(), strict=True)
+                    yield batch, [row[:length].log_softmax(-1) for row, length in valid]
+                    batch = []
+                if number is not None:
+                    batch.append(number)
+
+        found = {}
+        for batch, log_probabilities, hypotheses in decode(batches()):
+            for number, row, readings in zip(batch, log_probabilities, hypotheses, strict=True):
+                duration = len(recordings[number]) / SAMPLE_RATE
+                found[number] = self._transcript(self._labels(row, readings[0], 0), readings[0].words, duration)
+                if heard is not None:
+                    heard(duration)
+        return found
+
+    def _long(
+        self, recording: Recording, batch_seconds: float, decode: _Decode, heard: Callable[[float], None] | None
+    ) -> Transcript:
+        """The transcript of a recording that is never in memory as a whole."""
+
+        def batches() -> Iterator[tuple[list[Piece], list[Tensor]]]:
+            for piece in self.pieces(recording, batch_seconds):
+                yield [piece], [piece.log_probabilities]
+
+        labels: list[Label] = []
+        words: list[str] | None = []
+        frames, boundary = 0, self.alphabet.boundary
+        for (piece,), (row,), (readings,) in decode(batches()):
+            found = self._labels(row, readings[0], piece.first)
+            if not isinstance(self.decoder, GreedyDecoder) and labels and labels[-1].index != boundary:
+                labels.append(Label(boundary, piece.first, piece.first, 1.0))  # such decoders end on whole words
+            labels += found
+            words = None if words is None or readings[0].words is None else [*words, *readings[0].words]
+            frames = piece.first + len(row)
+            if heard is not None:
+                heard(len(row) * self.clock.hop)
+        seconds = max(recording.seconds, self.clock.seconds(frames)) if words or labels else recording.seconds
+        return self._transcript(labels, words, seconds, recording.name)
+
+    def pieces(self, recording: Recording, batch_seconds: float | None = None) -> Iterator[Piece]:
+        """Log probabilities of a recording of any length, cut for a decoder.
+
+        Raises:
+            AudioError: the recording turns out to be broken.
+        """
+        hop, settings = self.clock.hop, self.settings
+        silence, counts = None, deque[int]()
+        if settings.pauses == "voice" or (settings.pauses == "auto" and vad_installed()):
+            samples = self.model.encoder.feature_encoder.hop
+            silence = VoiceDetector().silence(recording.blocks(), samples, iter(counts.popleft, None))
+
+        def parts() -> Iterator[Tensor]:
+            for part in self.log_probabilities(recording, batch_seconds):
+                counts.append(len(part))
+                yield part
+
+        longest, shortest = (round(value / hop) for value in (settings.pieces.seconds, settings.pieces.min_seconds))
+        return cut_pieces(parts(), longest, shortest, silence)
+
+    def log_probabilities(self, recording: Recording, batch_seconds: float | None = None) -> Iterator[Tensor]:
+        """Log probabilities (t, V) of a recording of any length, part by part, on the CPU. Raises AudioError."""
+        seconds = self.settings.batch_seconds if batch_seconds is None else batch_seconds
+        for logits in emissions(self.model, recording.blocks, self.settings.windows, seconds, self.device):
+            yield logits.float().log_softmax(-1)
+
+    def align(
+        self, source: Source, text: str, config: AlignmentConfig | None = None, sample_rate: int = SAMPLE_RATE
+    ) -> Alignment:
+        """When every word of a text was said in a recording of any length.
+
+        Args:
+            source: a file, samples (samples,), an utterance.
+            text: what was said, in any spelling; line breaks and full stops end sentences.
+            config: None: the defaults.
+            sample_rate: of samples given as an array.
+
+        Raises:
+            AudioError: the recording cannot be read.
+            AlignmentError: the text is empty, or does not fit the recording.
+        """
+        recording = Recording.open(source, 0, sample_rate)
+        found = torch.cat(list(self.log_probabilities(recording)))
+        return align_text(found.numpy(), text, self.alphabet, self.clock, recording.seconds, config)
+
+    def listen(
+        self, chunks: Iterable[Any], sample_rate: int = SAMPLE_RATE, config: LiveConfig | None = None
+    ) -> Iterator[LiveTranscript]:
+        """Growing transcripts of sound that is still arriving.
+
+        What is stable never changes: greedily, whole words that the network has heard beyond; with a beam search, what
+        lies before the last long pause. Norms over time take their statistics over what was heard so far, so the first
+        seconds are read less well than in `transcribe`.
+
+        Args:
+            chunks: samples (n,) each, of any lengths, as a microphone gives them.
+            sample_rate: of the chunks.
+            config: None: the defaults.
+
+        Raises:
+            AudioError: samples that are not numbers, or not one channel.
+        """
+        return listen(self.model, self.alphabet, self.decoder, self.device, chunks, sample_rate, config or LiveConfig())
 
     @torch.inference_mode()
     def emissions(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits (B, T, labels) of waveforms (samples,) each, and their valid frames (B,)."""
+        """Logits (B, T, labels) of waveforms (samples,) each, heard whole, and their valid frames (B,)."""
         shortest = self.model.encoder.feature_encoder.receptive_field
         padded, lengths = _batch(waveforms, shortest, self.model.encoder.config.normalize_waveform)
         return self.model(padded.to(self.device), lengths.to(self.device))
 
+    def _labels(self, log_probabilities: Tensor, hypothesis: Hypothesis, first: int) -> list[Label]:
+        """The labels of a reading with their frames, `first` frames into the recording."""
+        if not hypothesis.labels:
+            return []
+        starts, ends = hypothesis.frames, tuple(frame + 1 for frame in hypothesis.frames)
+        if self.settings.times == "alignment":
+            path = align_labels(log_probabilities.numpy(), hypothesis.labels)
+            starts, ends = tuple(path.starts.tolist()), tuple(path.ends.tolist())
+        sure = label_probabilities(log_probabilities, hypothesis, self.settings.temperature)
+        parts = zip(hypothesis.labels, starts, ends, sure, strict=True)
+        return [Label(index, first + start, first + end, one) for index, start, end, one in parts]
 
-class Encoder(nn.Module):
-    """A pre-trained encoder as a torch module: waveforms (B, samples) to features (B, T, D)."""
+    def _transcript(
+        self, labels: list[Label], texts: Sequence[str] | None, duration: float, name: str = ""
+    ) -> Transcript:
+        """`texts` are the words as a lexicon has them; None where the labels say them."""
+        found = spans(labels, self.alphabet)
+        shown: Sequence[str | None] = texts if texts is not None and len(texts) == len(found) else [None] * len(found)
+        pairs = zip(found, shown, strict=True)
+        words = tuple(timed_word(span, self.alphabet, self.clock, duration, text) for span, text in pairs)
+        between = " " if texts is not None else separator(self.alphabet)
+        text = between.join(texts if texts is not None else (word.text for word in words))
+        return Transcript(text, duration, name, words)
 
-    def __init__(self, encoder: Wav2Vec2Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.dim = encoder.dim
-        self.layers = encoder.config.transformer.layers
+    @contextmanager
+    def _decoding(self) -> Iterator[_Decode]:
+        """A function that passes batches to the decoder and goes on with the network: to its processes, or a thread."""
+        pool = ThreadPoolExecutor(1)
+        many = self.decoder if isinstance(self.decoder, DecoderPool) else None
+        ahead = 2 * (many.config.processes or 1) if many else 2
 
-    def frames(self, samples: Any) -> Any:
-        """Frames that so many samples give (int or integer tensor)."""
-        return self.encoder.frames(samples)
+        def decode(batches: Iterable[tuple[Any, list[Tensor]]]) -> Iterator[tuple[Any, list[Tensor], Any]]:
+            waiting: deque[tuple[Any, list[Tensor], Future[Any] | Pending]] = deque()
+            for key, rows in batches:
+                waiting.append((key, rows, many.start(rows) if many else pool.submit(self.decoder, rows)))
+                if len(waiting) > ahead:
+                    first, given, future = waiting.popleft()
+                    yield first, given, future.result()
+            while waiting:
+                first, given, future = waiting.popleft()
+                yield first, given, future.result()
 
-    def forward(self, waveforms: Tensor, lengths: Tensor | None = None, layer: int | None = None) -> Tensor:
-        """Features (B, T, D).
-
-        Args:
-            waveforms: (B, samples) at 16 kHz, as recorded: the model's own normalisation is applied here.
-            lengths: (B,) valid samples; None means all.
-            layer: output of that block (1 to `layers`); 0 is the input of the first; None is the model's output, after
-                its final norm where it has one. fairseq counts blocks from 0: its layer 14 is 15 here.
-        """
-        if layer is not None and not 0 <= layer <= self.layers:
-            raise ValueError(f"layer {layer}: this encoder has 0 to {self.layers}")
-        if self.encoder.config.normalize_waveform:
-            waveforms = normalize_waveform(waveforms, lengths)
-        return self.encoder(waveforms, lengths, layer=layer).features
+        try:
+            yield decode
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
-def load_encoder(place: str | Path, device: str = "auto") -> Encoder:
-    """The encoder of a pre-training or fine-tuning run, in evaluation mode.
-
-    Raises:
-        CheckpointError: nothing there, cut short, or without an encoder.
-    """
-    encoder, _ = load_encoder_weights(Path(place))
-    return Encoder(encoder).eval().to(_device(device))
+_Decode = Callable[[Iterable[tuple[Any, list[Tensor]]]], Iterator[tuple[Any, list[Tensor], list[list[Hypothesis]]]]]
 
 
 def _batch(waveforms: list[Tensor], shortest: int, normalize: bool) -> tuple[Tensor, Tensor]:
@@ -203,29 +386,3 @@ def _batch(waveforms: list[Tensor], shortest: int, normalize: bool) -> tuple[Ten
     for row, waveform in zip(padded, waveforms, strict=True):
         row[: len(waveform)] = waveform
     return padded, lengths
-
-
-def _read(source: Source, sample_rate: int) -> Tensor:
-    """Samples (samples,) at 16 kHz."""
-    if isinstance(source, Utterance):
-        return torch.from_numpy(source.read())
-    if isinstance(source, str | Path):
-        return torch.from_numpy(read_audio(Path(source)))
-    samples = np.asarray(source, dtype=np.float32)
-    if samples.ndim != 1 or len(samples) == 0:
-        raise AudioError(f"expected samples as a one-dimensional array, found shape {samples.shape}")
-    if not np.isfinite(samples).all():
-        raise AudioError("some samples are not numbers (NaN or infinite)")
-    return torch.from_numpy(soxr.resample(samples, sample_rate, SAMPLE_RATE, quality="HQ").astype(np.float32))
-
-
-def _name(source: Source, number: int) -> str:
-    if isinstance(source, Utterance):
-        return source.id
-    return str(source) if isinstance(source, str | Path) else f"array {number}"
-
-
-def _device(device: str) -> str:
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device

@@ -9,6 +9,7 @@ from firstwords.config import from_dict
 from firstwords.errors import CheckpointError
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config, Wav2Vec2Encoder
+from firstwords.text.alphabet import Alphabet
 
 
 def load_encoder_weights(place: Path) -> tuple[Wav2Vec2Encoder, Checkpoint]:
@@ -41,6 +42,23 @@ def load_ctc(place: Path) -> tuple[CTCModel, Checkpoint]:
     model = CTCModel(from_dict(CTCConfig, checkpoint.config, str(path)))
     load_weights(model, checkpoint.weights, str(path))
     return model, checkpoint
+
+
+def load_alphabet(place: Path) -> Alphabet:
+    """The alphabet of a fine-tuning run, of its checkpoint, or an alphabet.json.
+
+    Raises:
+        CheckpointError: nothing there that has an alphabet.
+    """
+    if place.suffix == ".json":
+        return Alphabet.load(place)
+    if (place / "alphabet.json").is_file():
+        return Alphabet.load(place / "alphabet.json")
+    path = checkpoint_path(place)
+    state = read_checkpoint(path).state
+    if "alphabet" not in state:
+        raise CheckpointError(f"{path}: has no alphabet; give a fine-tuning run or an alphabet.json")
+    return Alphabet.from_dict(state["alphabet"], str(path))
 
 
 def _encoder_config(checkpoint: Checkpoint, path: Path) -> EncoderConfig:

@@ -15,7 +15,10 @@ COMMANDS = {
     "prepare": "recordings in any layout to a manifest, and shards if asked",
     "pretrain": "listen: learn speech representations from audio alone",
     "finetune": "first words: learn to transcribe from few transcripts",
-    "transcribe": "recordings to text",
+    "lm": "language models: n-grams as ARPA files, or a small Transformer; perplexity of either",
+    "tune": "language-model weight and word score that make the fewest errors",
+    "transcribe": "recordings of any length, or a microphone, to text, subtitles and other formats",
+    "align": "when each word of a text was said; sentence-sized utterances out of a long recording",
     "compare": "curves of runs over reference curves, and where they stand",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
 }

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import sys
+from dataclasses import replace
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
+from firstwords.corpus.parallel import default_workers
+from firstwords.decoding.hypothesis import Decoder
+from firstwords.decoding.options import DecoderConfig
+
 Arguments = TypeVar("Arguments")
+
+DecoderOptions = Annotated[DecoderConfig, tyro.conf.arg(name="")]
+"""--lm, --lexicon, --beam and all else that a decoder takes, as options of a command; see `decoder_config`."""
+
+
+def decoder_config(options: DecoderConfig) -> DecoderConfig:
+    """The decoder that the options ask for, in processes of its own unless they say how many."""
+    return options if options.processes is not None else replace(options, processes=default_workers())
+
+
+def say_note(decoder: Decoder) -> None:
+    """Tells what the decoder left out, once it has worked."""
+    if note := getattr(decoder, "note", ""):
+        print(note, file=sys.stderr)
 
 
 def several(metavar: str) -> Any:

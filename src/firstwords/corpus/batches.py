@@ -47,12 +47,21 @@ class UpdatePlan:
         bucket_samples: audio of one bucket; utterances of a bucket share a length. At most an update.
         crop: True crops a bucket to its shortest member (pre-training), False pads it to its longest.
         seed: of the shuffling.
+        tie: lengths that differ by less count as alike when an epoch is sorted.
 
     Raises:
         CorpusError: no utterances.
     """
 
-    def __init__(self, lengths: np.ndarray, update_samples: int, bucket_samples: int, crop: bool, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: np.ndarray,
+        update_samples: int,
+        bucket_samples: int,
+        crop: bool,
+        seed: int,
+        tie: int = TIE_SAMPLES,
+    ) -> None:
         if len(lengths) == 0:
             raise CorpusError("no utterances to train on")
         self.lengths = lengths
@@ -60,15 +69,16 @@ class UpdatePlan:
         self.bucket_samples = min(bucket_samples, update_samples)
         self.crop = crop
         self.seed = seed
+        self.tie = tie
 
     def epoch(self, number: int) -> list[list[Bucket]]:
         """The updates of one epoch, each a list of buckets; every utterance is in exactly one of them."""
         random = np.random.default_rng([self.seed, number])
-        order = np.lexsort((random.random(len(self.lengths)), -(self.lengths // TIE_SAMPLES)))
+        order = np.lexsort((random.random(len(self.lengths)), -(self.lengths // self.tie)))
         buckets = []
         first = 0
         while first < len(order):
-            longest = int(self.lengths[order[first : first + 1 + self.bucket_samples // TIE_SAMPLES]].max())
+            longest = int(self.lengths[order[first : first + 1 + self.bucket_samples // self.tie]].max())
             last = first + max(1, self.bucket_samples // longest)
             members = order[first:last]
             buckets.append(Bucket(members, self._common_length(members)))

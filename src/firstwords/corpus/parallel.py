@@ -59,6 +59,61 @@ def track(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
         yield from progress.track(items, total=total)
 
 
+class AudioProgress:
+    """How much of some audio is done, on stderr: a bar on a terminal, else a plain line now and then.
+
+    `with AudioProgress(total, "transcribing") as progress: ... progress.advance(seconds)`.
+    """
+
+    def __init__(self, total: float, what: str) -> None:
+        """
+        Args:
+            total: seconds of audio, as far as is known.
+            what: what is being done.
+        """
+        self.total, self.what, self.done = total, what, 0.0
+        self.begun = self.said = time.monotonic()
+        console = Console(file=sys.stderr)
+        columns = (TextColumn(what), BarColumn(), TextColumn("{task.fields[shown]}"), TimeRemainingColumn())
+        self.bar = Progress(*columns, TextColumn("left"), console=console, transient=True)
+        self.bar.disable = not console.is_terminal
+        self.task = self.bar.add_task(what, total=total, shown="")
+
+    def __enter__(self) -> AudioProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.begun
+
+    @property
+    def summary(self) -> str:
+        """How much audio was done in how long, and the real-time factor (seconds of work for a second of audio)."""
+        factor = self.elapsed / max(self.done, 1e-9)
+        return f"{_minutes(self.done)} of audio in {_minutes(self.elapsed)}: real-time factor {factor:.3f}"
+
+    def advance(self, seconds: float) -> None:
+        """So many seconds of audio more are done."""
+        self.done += seconds
+        now = time.monotonic()
+        speed = self.done / max(now - self.begun, 1e-9)
+        shown = f"{_minutes(self.done)} of {_minutes(self.total)}, {speed:.1f} x real time"
+        self.bar.update(self.task, completed=min(self.done, self.total), shown=shown)
+        if self.bar.disable and now - self.said >= PLAIN_SECONDS:
+            self.said = now
+            left = max(0.0, self.total - self.done) / max(speed, 1e-9)
+            print(f"{self.what}: {shown}, {_minutes(left)} left", file=sys.stderr, flush=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+
+
 def _track_plainly(items: Iterable[Item], total: int, what: str) -> Iterator[Item]:
     begun = said = time.monotonic()
     for done, item in enumerate(items, 1):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:  # decoding processes start faster without torch
+    from torch import Tensor
+
+BLANK = 0
+"""Index of the blank in every alphabet."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,8 @@ class Hypothesis:
     """log10 of the language model's probability of the words, unweighted; 0 without a model."""
     score: float = 0.0
     """What hypotheses are ranked by: emissions, weighted language model, word scores, boosts."""
+    words: tuple[str, ...] | None = None
+    """The words as the lexicon has them, where one was used: with phonemes the labels do not say them."""
 
 
 class Decoder(Protocol):
@@ -34,3 +41,34 @@ class Decoder(Protocol):
             emissions: log probabilities (T, V) of each utterance, valid frames only, on the CPU.
         """
         ...
+
+
+def hypothesis_of_path(
+    path: Sequence[int], heard: Sequence[float], merged: int | None = None, first: int | None = None
+) -> Hypothesis:
+    """What a path of one label a frame says, without a language model.
+
+    Args:
+        path: (T,) labels, blanks among them.
+        heard: (T,) their log probabilities.
+        merged: a label that is there once where only blanks are between two of it, and not before all others.
+        first: the label that is thought to stand before the first frame.
+    """
+    labels: list[int] = []
+    frames: list[int] = []
+    peaks: list[float] = []
+    before = first
+    for frame, (label, probability) in enumerate(zip(path, heard, strict=True)):
+        if label == BLANK:
+            before = label
+            continue
+        same = label == before or (label == merged and (not labels or labels[-1] == merged))
+        before = label
+        if not same:
+            labels.append(label)
+            frames.append(frame)
+            peaks.append(probability)
+        elif labels and labels[-1] == label and probability > peaks[-1]:
+            frames[-1], peaks[-1] = frame, probability
+    total = float(sum(heard))
+    return Hypothesis(tuple(labels), tuple(frames), total, 0.0, total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from firstwords.errors import ConfigError
 from firstwords.nn.fused_convolution import Activation, activate, activate_and_convolve
 from firstwords.nn.lengths import length_mask
+from firstwords.nn.moments import Moments
 from firstwords.nn.strided_convolution import StridedConvolution
 
 
@@ -72,22 +74,41 @@ class FeatureEncoder(nn.Module):
             samples = (samples - 1) * stride + kernel
         return samples
 
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Latents (B, T, C). What lies beyond `lengths` (B,) samples never changes the latents before it."""
+    @property
+    def hop(self) -> int:
+        """Samples from one latent to the next (320 for the published models)."""
+        return math.prod(self.config.strides)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Latents (B, T, C). What lies beyond `lengths` (B,) samples never changes the latents before it.
+
+        Args:
+            waveforms: (B, samples).
+            lengths: (B,) valid samples.
+            statistics: what the group norm shall take for the mean and covariance of a recording of which `waveforms`
+                are parts (see `Moments`); None takes each utterance's own.
+        """
         if self.config.gradient_scale == 0:
             with torch.no_grad():
-                return self._convolve(waveforms, lengths)
-        latents = self._convolve(waveforms, lengths)
+                return self._convolve(waveforms, lengths, statistics)
+        latents = self._convolve(waveforms, lengths, statistics)
         if self.config.gradient_scale != 1 and self.training:
             latents = _ScaledGradient.apply(latents, self.config.gradient_scale)
         return latents
 
-    def _convolve(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+    def moments(self) -> Moments | None:
+        """Gathers `statistics` of a recording that comes in parts; None where the norms need none (layer norm)."""
+        if self.config.norm == "layer":
+            return None
+        kernel, stride = self.config.kernels[0], self.config.strides[0]
+        return Moments(kernel, stride, lambda samples: samples.unfold(0, kernel, stride), products=True)
+
+    def _convolve(self, waveforms: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
         first: Any = self.layers[0]
         windows = waveforms.unfold(1, self.config.kernels[0], self.config.strides[0])
         if self.config.norm == "group":
-            lengths = (lengths - self.config.kernels[0]) // self.config.strides[0] + 1
-            windows, taps = self._folded_norm(windows, lengths)
+            frames = (lengths - self.config.kernels[0]) // self.config.strides[0] + 1
+            windows, taps = self._folded_norm(windows, frames, statistics)
             before = Activation(taps=taps)
         else:
             before = self._activation(0)._replace(taps=first.weight.permute(1, 2, 0))
@@ -106,7 +127,9 @@ class FeatureEncoder(nn.Module):
         norm: Any = self.norms[number]
         return Activation(bias=layer.bias, norm_weight=norm.weight, norm_bias=norm.bias)
 
-    def _folded_norm(self, windows: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
+    def _folded_norm(
+        self, windows: Tensor, frames: Tensor, statistics: tuple[Tensor, Tensor] | None
+    ) -> tuple[Tensor, Tensor]:
         """First convolution and group norm (one group a channel, statistics over time) as one product.
 
         A channel's mean and variance over time follow from the mean and covariance of the windows that the kernel
@@ -116,6 +139,7 @@ class FeatureEncoder(nn.Module):
         Args:
             windows: (B, T, kernel).
             frames: (B,) valid ones.
+            statistics: mean and covariance of the windows where they are known (see `forward`).
 
         Returns:
             Centred windows and a one, (B, T, kernel + 1), and taps (B, kernel + 1, C), the last of them the bias.
@@ -124,13 +148,17 @@ class FeatureEncoder(nn.Module):
         norm: Any = self.norms[0]
         with torch.autocast(windows.device.type, enabled=False):
             windows = windows.float()
-            if self.config.group_statistics == "padded":
-                frames = torch.full_like(frames, windows.shape[1])
-            count = frames[:, None, None]
-            valid = length_mask(frames, windows.shape[1])[:, :, None]
-            centred = windows - (windows * valid).sum(1, keepdim=True) / count
-            inside = centred * valid
-            covariance = torch.bmm(inside.transpose(1, 2), inside) / count
+            if statistics is None:
+                if self.config.group_statistics == "padded":
+                    frames = torch.full_like(frames, windows.shape[1])
+                count = frames[:, None, None]
+                valid = length_mask(frames, windows.shape[1])[:, :, None]
+                centred = windows - (windows * valid).sum(1, keepdim=True) / count
+                inside = centred * valid
+                covariance = torch.bmm(inside.transpose(1, 2), inside) / count
+            else:
+                centred = windows - statistics[0].to(windows)
+                covariance = statistics[1].to(windows).expand(len(windows), -1, -1)
             taps = layer.weight[:, 0].float()
             variance = ((taps @ covariance) * taps).sum(-1)
             folded = taps * (norm.weight * torch.rsqrt(variance + norm.eps))[:, :, None]

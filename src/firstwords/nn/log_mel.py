@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.nn.lengths import length_mask
+from firstwords.nn.moments import Moments
 
 WINDOW = 400
 HOP = 160
@@ -27,6 +28,7 @@ class LogMel(nn.Module):
     filters: Tensor
     output_dim = BANDS * STACKED
     receptive_field = WINDOW + HOP
+    hop = HOP * STACKED
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,20 +39,36 @@ class LogMel(nn.Module):
         """Frames that so many samples give."""
         return ((samples - WINDOW) // HOP + 1) // STACKED
 
-    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
-        """Features (B, T, 160), zero beyond `lengths` (B,) samples."""
+    def forward(self, waveforms: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Features (B, T, 160), zero beyond `lengths` (B,) samples.
+
+        Args:
+            statistics: mean and variance (80,) of the bands over a recording of which `waveforms` are parts (see
+                `Moments`); None takes each utterance's own.
+        """
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
-            windows = waveforms.float().unfold(1, WINDOW, HOP) * self.window
-            power = torch.fft.rfft(windows, n=512).abs().square()
-            bands = torch.log(power @ self.filters + 1e-6)
+            stacked = self._bands(waveforms).unflatten(1, (-1, STACKED))
             frames = self.frames(lengths)
-            stacked = bands[:, : bands.shape[1] // STACKED * STACKED].unflatten(1, (-1, STACKED))
             valid = length_mask(frames, stacked.shape[1])[:, :, None, None]
-            count = (frames * STACKED).clamp_min(1)[:, None, None, None]
-            mean = (stacked * valid).sum((1, 2), keepdim=True) / count
-            variance = ((stacked - mean) * valid).square().sum((1, 2), keepdim=True) / count
+            if statistics is None:
+                count = (frames * STACKED).clamp_min(1)[:, None, None, None]
+                mean = (stacked * valid).sum((1, 2), keepdim=True) / count
+                variance = ((stacked - mean) * valid).square().sum((1, 2), keepdim=True) / count
+            else:
+                mean, variance = (part.to(stacked) for part in statistics)
             normed = (stacked - mean) * torch.rsqrt(variance + 1e-5) * valid
             return normed.flatten(2)
+
+    def moments(self) -> Moments:
+        """Gathers `statistics` of a recording that comes in parts."""
+        return Moments(self.receptive_field, self.hop, lambda samples: self._bands(samples[None])[0], products=False)
+
+    def _bands(self, waveforms: Tensor) -> Tensor:
+        """Waveforms (B, samples) to the logarithm of each band, (B, STACKED T, 80)."""
+        windows = waveforms.float().unfold(1, WINDOW, HOP) * self.window
+        power = torch.fft.rfft(windows, n=512).abs().square()
+        bands = torch.log(power @ self.filters + 1e-6)
+        return bands[:, : bands.shape[1] // STACKED * STACKED]
 
 
 def mel_filters(bands: int, size: int, low: float = 20.0, high: float = SAMPLE_RATE / 2) -> Tensor:

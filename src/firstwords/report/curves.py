@@ -37,6 +37,8 @@ def plot_run(folder: Path) -> Path | None:
     path = folder / CURVES
     if any("bits_per_label" in record or "valid_bits_per_label" in record for record in records):
         plot_curves(path, words={"": records}, title=folder.name)
+    elif any("bits_per_character" in record or "valid_bits_per_character" in record for record in records):
+        plot_curves(path, reading=records, title=folder.name)
     elif any("bits" in record or "valid_bits" in record for record in records):
         plot_curves(path, listening=records, title=folder.name)
     else:
@@ -56,23 +58,27 @@ def plot_curves(
     listening: Records | None = None,
     words: Mapping[str, Records] | None = None,
     title: str = "",
+    reading: Records | None = None,
 ) -> None:
-    """Draws a row of panels for pre-training, and one for any number of fine-tunings, one over the other.
+    """Draws a row of panels for each kind of run: pre-training, fine-tunings one over the other, a language model.
 
     Args:
         path: .png, .svg or .pdf.
         listening: log of a pre-training run: loss beside chance level, accuracy, codes in use.
         words: logs of fine-tuning runs by name: loss, character and word error rate on validation utterances.
         title: over everything.
+        reading: log of a run that learnt a language model: loss, perplexity, rate.
 
     Raises:
         CheckpointError: the picture cannot be written.
     """
-    figure, panels = sheet((listening is not None) + bool(words), title)
+    figure, panels = sheet((listening is not None) + bool(words) + (reading is not None), title)
     if listening is not None:
         _draw_listening(panels[0], listening)
     if words:
-        _draw_words(panels[-1], words)
+        _draw_words(panels[(listening is not None)], words)
+    if reading is not None:
+        _draw_reading(panels[-1], reading)
     write_sheet(path, figure, panels, "update")
 
 
@@ -170,6 +176,20 @@ def _draw_words(panels: Any, runs: Mapping[str, Records]) -> None:
     for axes in panels:
         if any(name for name in axes.get_legend_handles_labels()[1]):
             axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_reading(panels: Any, records: Records) -> None:
+    """Loss, perplexity, rate: training thin, validation with dots."""
+    loss, perplexity, rate = panels
+    for axes, name in ((loss, "bits_per_character"), (perplexity, "perplexity")):
+        line(axes, records, name, COLOURS[0], "training")
+        line(axes, records, f"valid_{name}", COLOURS[1], "validation", dots=True, last="{:.2f}")
+        axes.legend(frameon=False, fontsize=9)
+    loss.set(title="Reading: loss", ylabel="bits per character")
+    perplexity.set(title="Reading: perplexity of a symbol")
+    perplexity.set_yscale("log")
+    line(rate, records, "learning_rate", COLOURS[2], "")
+    rate.set(title="Learning rate")
 
 
 def line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,9 +37,9 @@ def normalize_text(text: str, config: NormalizationConfig | None = None) -> str:
     config = config or NormalizationConfig()
     # Quotes first: NFKC would turn a spacing accent that stands for an apostrophe into a space and a combining mark.
     text = unicodedata.normalize(config.unicode_form, text.translate(_UNIFIED)).translate(_UNIFIED)
-    text = "".join(_without_controls(character) for character in text)
+    text = text.translate(_WITHOUT_CONTROLS)
     if config.punctuation == "remove":
-        text = "".join(" " if _is_punctuation(character) else character for character in text)
+        text = text.translate(_WITHOUT_PUNCTUATION)
         text = " ".join(word.strip("'") for word in re.sub("''+", " ", text).split())
     # After removal, since lower-casing looks at neighbours (final sigma); composed again, since it can decompose.
     if config.case != "keep":
@@ -61,3 +62,18 @@ def _is_punctuation(character: str) -> bool:
     if category == "Sk":  # spacing modifiers: tone letters are spelling, ASCII ^ and the like are not
         return not ("\u02b0" <= character <= "\u02ff" or "\ua700" <= character <= "\ua71f")
     return category[0] in "PS"
+
+
+class _EachCharacter(dict[int, str]):
+    """A table for `str.translate` that works out each character once: texts of many millions pass through it."""
+
+    def __init__(self, replacement: Callable[[str], str]) -> None:
+        self.replacement = replacement
+
+    def __missing__(self, code: int) -> str:
+        self[code] = found = self.replacement(chr(code))
+        return found
+
+
+_WITHOUT_CONTROLS = _EachCharacter(_without_controls)
+_WITHOUT_PUNCTUATION = _EachCharacter(lambda character: " " if _is_punctuation(character) else character)

@@ -41,15 +41,9 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """One run of the training loop."""
+class LoopConfig:
+    """One run of the training loop, whatever it reads."""
 
-    batch_seconds: float = 5600.0
-    """Audio of one update, over all processes and micro-batches: 64 GPUs x 1.4 M samples. Source: BASE."""
-    bucket_seconds: float = 87.5
-    """Audio of utterances that share a length; pre-training crops to the shortest. Source: BASE (1.4 M samples)."""
-    micro_batch_seconds: float = 87.5
-    """Most audio in one forward pass of one process; lower it to fit memory, it changes no gradient."""
     schedule: ScheduleConfig = ScheduleConfig()
     """Learning rate."""
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -72,17 +66,35 @@ class TrainingConfig:
     """Write the log for TensorBoard too, into the run's folder (pip install 'firstwords[tensorboard]')."""
 
 
+@dataclass(frozen=True)
+class TrainingConfig(LoopConfig):
+    """One run of the training loop over recordings."""
+
+    batch_seconds: float = 5600.0
+    """Audio of one update, over all processes and micro-batches: 64 GPUs x 1.4 M samples. Source: BASE."""
+    bucket_seconds: float = 87.5
+    """Audio of utterances that share a length; pre-training crops to the shortest. Source: BASE (1.4 M samples)."""
+    micro_batch_seconds: float = 87.5
+    """Most audio in one forward pass of one process; lower it to fit memory, it changes no gradient."""
+
+
 SPLITTING = (
-    "micro_batch_seconds", "device", "processes", "workers", "log_every", "validate_every", "save_every", "tensorboard",
+    "micro_batch_seconds", "micro_batch_symbols", "device", "processes", "workers", "log_every", "validate_every",
+    "save_every", "tensorboard",
 )  # fmt: skip
-"""Fields of TrainingConfig that a continued run may change: they share out the work and change no result."""
+"""Fields that a continued run may change: they share out the work and change no result."""
 
 
 def check_training(config: TrainingConfig, steps: int, seed: int = 0) -> None:
-    """Raises ConfigError for settings that no run can have."""
+    """Raises ConfigError for settings that no run over recordings can have."""
     for name in ("batch_seconds", "bucket_seconds", "micro_batch_seconds"):
         if not getattr(config, name) > 0:  # nor NaN
             raise ConfigError(f"training: {name} must be above 0 seconds, found {getattr(config, name)}")
+    check_loop(config, steps, seed)
+
+
+def check_loop(config: LoopConfig, steps: int, seed: int = 0) -> None:
+    """Raises ConfigError for settings that no run can have."""
     for name in ("log_every", "validate_every", "save_every", "processes", "workers"):
         if getattr(config, name) < 1:
             raise ConfigError(f"training: {name} must be at least 1, found {getattr(config, name)}")

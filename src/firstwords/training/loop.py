@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from firstwords.errors import CorpusError, FirstwordsError
 from firstwords.nn.precision import fast_bfloat16
-from firstwords.training.config import TrainingConfig
+from firstwords.training.config import LoopConfig
 from firstwords.training.processes import Processes
 from firstwords.training.progress import Meter, Progress, restore, snapshot, time_left
 from firstwords.training.run import SKIPPED, Run
@@ -41,14 +41,14 @@ class Outcome:
     """The signal that stopped it, None where all updates are done."""
 
 
-def train(task: Task[Any], training: TrainingConfig, steps: int, seed: int, run: Run, processes: Processes) -> Outcome:
+def train(task: Task[Any], training: LoopConfig, steps: int, seed: int, run: Run, processes: Processes) -> Outcome:
     """Trains until `steps` updates are done or a signal comes; goes on from the run's last checkpoint."""
     return _Trainer(task, training, steps, seed, run, processes).train()
 
 
 class _Trainer:
     def __init__(
-        self, task: Task[Any], training: TrainingConfig, steps: int, seed: int, run: Run, processes: Processes
+        self, task: Task[Any], training: LoopConfig, steps: int, seed: int, run: Run, processes: Processes
     ) -> None:
         self.task, self.training, self.steps, self.seed = task, training, steps, seed
         self.run, self.processes = run, processes
@@ -69,7 +69,7 @@ class _Trainer:
         self.module: nn.Module = self.model
         if processes.count > 1:
             self.module = DistributedDataParallel(self.model, find_unused_parameters=True)
-        self.meter = Meter(steps, self.progress)
+        self.meter = Meter(steps, self.progress, getattr(task, "unit", "seconds"))
         self.rate = 0.0
         self.infinite = self.unusable = 0  # updates in a row
 
@@ -175,7 +175,7 @@ class _Trainer:
         self.run.log({"update": progress.update, **figures, "health": verdict})
         self._say(
             f"{self.task.line(figures)}  rate {self.rate:.1e}  norm {figures['gradient_norm']:.2g}  "
-            f"heard {timing['hours_total']:.2f} h  {timing['audio_per_second']:.0f} s/s  "
+            f"{self.meter.amount(timing)}  "
             f"waiting {timing['data_wait']:.0%}  {time_left(timing['seconds_left'])}"
         )
         if sentence:

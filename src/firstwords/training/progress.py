@@ -25,7 +25,7 @@ class Progress:
     position: Position = field(default_factory=Position)
     """In the data."""
     audio_seconds: float = 0.0
-    """Heard so far, by all processes."""
+    """Heard so far, by all processes; symbols read, where a task learns from text."""
     best: float = math.inf
     """Lowest validation figure so far."""
 
@@ -70,10 +70,17 @@ def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pro
 
 
 class Meter:
-    """Sums and clocks between two lines of the log."""
+    """Sums and clocks between two lines of the log.
 
-    def __init__(self, steps: int, progress: Progress) -> None:
+    Args:
+        steps: updates of the run.
+        progress: where it stands.
+        unit: "seconds" of audio, or "symbols" of text: what a task's last count counts.
+    """
+
+    def __init__(self, steps: int, progress: Progress, unit: str = "seconds") -> None:
         self.steps = steps
+        self.unit = unit
         self.started = time.perf_counter()
         self.first_update = progress.update
         self._reset(progress, 0.0)
@@ -95,16 +102,32 @@ class Meter:
         """The sums so far and figures of time; starts anew. `waited`: seconds spent waiting for data, ever."""
         seconds = time.perf_counter() - self._since
         audio = progress.audio_seconds - self._audio_before
-        timing = {
-            "hours_per_update": audio / 3600 / max(1, progress.update - self._update_before),
-            "hours_total": progress.audio_seconds / 3600,
-            "audio_per_second": audio / seconds,
+        updates = max(1, progress.update - self._update_before)
+        if self.unit == "symbols":
+            amounts = {
+                "symbols_per_update": audio / updates,
+                "symbols_total": progress.audio_seconds,
+                "symbols_per_second": audio / seconds,
+            }
+        else:
+            amounts = {
+                "hours_per_update": audio / 3600 / updates,
+                "hours_total": progress.audio_seconds / 3600,
+                "audio_per_second": audio / seconds,
+            }
+        timing = amounts | {
             "data_wait": (waited - self._waited) / seconds,
             "seconds_left": self.seconds_left(progress),
         }
         sums = self.sums
         self._reset(progress, waited)
         return sums, timing
+
+    def amount(self, timing: dict[str, float]) -> str:
+        """How much has been heard or read, and how fast."""
+        if self.unit == "symbols":
+            return f"read {timing['symbols_total'] / 1e6:.1f} M  {timing['symbols_per_second']:.0f}/s"
+        return f"heard {timing['hours_total']:.2f} h  {timing['audio_per_second']:.0f} s/s"
 
     def seconds_left(self, progress: Progress) -> float:
         """Until all updates are done, at the pace so far."""

@@ -30,7 +30,10 @@ class Task(Protocol[Batch]):
         """Where micro-batches come from."""
 
     def count(self, batches: list[Batch]) -> Tensor:
-        """(n,) counts of this process's part of an update, float64: what divides the loss, ..., seconds of audio."""
+        """(n,) counts of this process's part of an update, float64: what divides the loss, ..., seconds of audio.
+
+        A task that learns from text says so (`unit = "symbols"`), and its last count is symbols.
+        """
 
     def survey(self, batches: list[Batch], update: int, counts: Tensor, lacking: bool = False) -> Any:
         """What the loss of each part needs to know of the whole update; `lacking`: some process has no part."""
