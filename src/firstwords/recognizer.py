@@ -30,6 +30,7 @@ from firstwords.encoder import choose_device
 from firstwords.errors import AudioError, CheckpointError
 from firstwords.live import LiveConfig, LiveTranscript, listen
 from firstwords.models.heads import CTCModel
+from firstwords.models.inference import Precision, for_inference
 from firstwords.nn.lengths import normalize_waveform
 from firstwords.pauses import VoiceDetector, vad_installed
 from firstwords.pieces import Piece, PieceConfig, cut_pieces
@@ -40,6 +41,8 @@ from firstwords.windows import WindowConfig, emissions
 
 __all__ = ["Recognizer", "Settings", "Source", "Transcript"]
 
+SPARE = 0.1
+"""Share of a batch that may be padding on a CPU, where a batch is hardly faster than its utterances one by one."""
 READ_AHEAD = 64
 """Recordings that are read and sorted by length at a time, so that batches need little padding."""
 
@@ -76,16 +79,18 @@ class Recognizer:
         device: str = "cpu",
         decoder: Decoder | None = None,
         settings: Settings | None = None,
+        precision: Precision = "auto",
     ) -> None:
         """
         Args:
-            model: put on `device` and in evaluation mode.
+            model: made ready for inference on `device`, in place.
             alphabet: what its outputs stand for.
             device: as torch names it.
             decoder: from emissions to labels; None decodes greedily.
             settings: None: the defaults.
+            precision: of the network; "auto" takes bfloat16 where the hardware is fast at it.
         """
-        self.model = model.eval().to(device)
+        self.model = for_inference(model, precision, device)
         self.alphabet = alphabet
         self.device = torch.device(device)
         self.decoder: Decoder = decoder or GreedyDecoder()
@@ -101,6 +106,7 @@ class Recognizer:
         decoder: Decoder | None = None,
         settings: Settings | None = None,
         lm: str | Path | DecoderConfig | None = None,
+        precision: Precision = "auto",
     ) -> Recognizer:
         """Reads a fine-tuning run (its best checkpoint), or a checkpoint file.
 
@@ -111,6 +117,7 @@ class Recognizer:
             settings: None: the defaults.
             lm: a language model, with the weights that `firstwords tune` found for it in this place if it did; or all
                 that can be said of a decoder.
+            precision: of the network; "auto" takes bfloat16 where the hardware is fast at it.
 
         Raises:
             CheckpointError: nothing there, cut short, or no recogniser.
@@ -124,7 +131,7 @@ class Recognizer:
             decoder = decoder_for(lm, Path(place), alphabet)
             if settings is None:
                 settings = Settings(temperature=temperature_for(lm, Path(place)))
-        return cls(model, alphabet, choose_device(device), decoder, settings)
+        return cls(model, alphabet, choose_device(device), decoder, settings, precision)
 
     @property
     def clock(self) -> FrameClock:
@@ -213,8 +220,7 @@ class Recognizer:
         def batches() -> Iterator[tuple[list[int], list[Tensor]]]:
             batch: list[int] = []
             for number in [*sorted(recordings, key=lambda n: len(recordings[n]), reverse=True), None]:
-                full = batch and (number is None or len(recordings[batch[0]]) * (len(batch) + 1) > batch_samples)
-                if full:
+                if batch and (number is None or self._apart(recordings, batch, number, batch_samples)):
                     logits, lengths = self.emissions([recordings[n] for n in batch])
                     valid = zip(logits.float().cpu(), lengths.tolist(), strict=True)
                     yield batch, [row[:length].log_softmax(-1) for row, length in valid]
@@ -230,6 +236,12 @@ class Recognizer:
                 if heard is not None:
                     heard(duration)
         return found
+
+    def _apart(self, recordings: dict[int, Tensor], batch: list[int], number: int, batch_samples: int) -> bool:
+        """Does a recording, not longer than those of the batch, begin the next one?"""
+        longest = len(recordings[batch[0]])
+        spare = SPARE if self.device.type == "cpu" else 1.0
+        return longest * (len(batch) + 1) > batch_samples or len(recordings[number]) < (1 - spare) * longest
 
     def _long(
         self, recording: Recording, batch_seconds: float, decode: _Decode, heard: Callable[[float], None] | None

@@ -16,6 +16,7 @@ from firstwords.corpus.utterance import Utterance
 from firstwords.decoding.options import DecoderConfig
 from firstwords.errors import CorpusError
 from firstwords.evaluation import Evaluation, evaluate, in_splits, is_corpus, read_evaluation
+from firstwords.models.inference import Precision
 from firstwords.recognizer import Recognizer
 from firstwords.report.comparison import print_comparison
 from firstwords.report.evaluation import print_score
@@ -48,6 +49,8 @@ class Arguments:
     """Utterances to show word by word, those with the most errors."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
+    precision: Precision = "auto"
+    """Of the network; "auto" takes bfloat16 where the hardware is fast at it."""
     batch_seconds: float = 60.0
     """Most audio that the network sees at once."""
 
@@ -70,7 +73,7 @@ def run(arguments: list[str]) -> None:
         if place.suffix == ".json":
             results[str(place)] = read_evaluation(place)
             continue
-        recognizer = Recognizer.load(place, chosen.device, lm=config)
+        recognizer = Recognizer.load(place, chosen.device, lm=config, precision=chosen.precision)
         results[str(place)] = evaluate(recognizer, wanted, chosen.unknown, chosen.batch_seconds, config.nbest)
         say_note(recognizer.decoder)
     console, last = Console(highlight=False), list(results.values())[-1]

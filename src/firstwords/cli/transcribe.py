@@ -19,6 +19,7 @@ from firstwords.decoding.options import DecoderConfig
 from firstwords.errors import AudioError, CorpusError
 from firstwords.formats import TOGETHER, Format, FormatError, write_files, write_transcripts
 from firstwords.live import LiveConfig, microphone
+from firstwords.models.inference import Precision
 from firstwords.recognizer import Recognizer, Settings
 from firstwords.recording import Source, total_seconds
 from firstwords.report.live import show_live
@@ -49,6 +50,8 @@ class Arguments:
     """With --microphone: seconds between two looks at what was heard."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
+    precision: Precision = "auto"
+    """Of the network; "auto" takes bfloat16 where the hardware is fast at it."""
     batch_seconds: float = 60.0
     """Most audio that the network sees at once."""
     window_seconds: float = WindowConfig.seconds
@@ -84,7 +87,9 @@ def run(arguments: list[str]) -> int:
         times=chosen.times,
         batch_seconds=chosen.batch_seconds,
     )
-    recognizer = Recognizer.load(chosen.recognizer, chosen.device, lm=decoder_config(chosen.decoder))
+    recognizer = Recognizer.load(
+        chosen.recognizer, chosen.device, lm=decoder_config(chosen.decoder), precision=chosen.precision
+    )
     recognizer.settings = replace(settings, temperature=recognizer.settings.temperature)
     if chosen.microphone:
         rate, blocks = microphone()
