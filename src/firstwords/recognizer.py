@@ -151,7 +151,8 @@ class Recognizer:
     def emissions(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (B, T, labels) of waveforms (samples,) each, and their valid frames (B,)."""
         shortest = self.model.encoder.feature_encoder.receptive_field
-        padded, lengths = _batch(waveforms, shortest, self.model.encoder.config.normalize_waveform)
+        config = self.model.encoder.config
+        padded, lengths = _batch(waveforms, shortest, config.normalize_waveform, config.normalize_epsilon)
         return self.model(padded.to(self.device), lengths.to(self.device))
 
 
@@ -180,7 +181,7 @@ class Encoder(nn.Module):
         if layer is not None and not 0 <= layer <= self.layers:
             raise ValueError(f"layer {layer}: this encoder has 0 to {self.layers}")
         if self.encoder.config.normalize_waveform:
-            waveforms = normalize_waveform(waveforms, lengths)
+            waveforms = normalize_waveform(waveforms, lengths, self.encoder.config.normalize_epsilon)
         return self.encoder(waveforms, lengths, layer=layer).features
 
 
@@ -194,10 +195,12 @@ def load_encoder(place: str | Path, device: str = "auto") -> Encoder:
     return Encoder(encoder).eval().to(_device(device))
 
 
-def _batch(waveforms: list[Tensor], shortest: int, normalize: bool) -> tuple[Tensor, Tensor]:
+def _batch(
+    waveforms: list[Tensor], shortest: int, normalize: bool, epsilon: float = 1e-5
+) -> tuple[Tensor, Tensor]:
     """(B, samples) and (B,) lengths; normalised if asked, then padded, to at least one frame."""
     if normalize:
-        waveforms = [normalize_waveform(waveform[None])[0] for waveform in waveforms]
+        waveforms = [normalize_waveform(waveform[None], epsilon=epsilon)[0] for waveform in waveforms]
     lengths = torch.tensor([max(len(waveform), shortest) for waveform in waveforms])
     padded = torch.zeros(len(waveforms), int(lengths.max()))
     for row, waveform in zip(padded, waveforms, strict=True):
