@@ -99,7 +99,7 @@ def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig,
             return load_recipe(source, "pretrain", PretrainConfig).model.encoder, None
         if near := difflib.get_close_matches(source, recipes, n=1):
             raise CheckpointError(f"{source}: no run here, and no recipe; did you mean {near[0]!r}?")
-    encoder, _ = load_encoder_weights(Path(source))
+    encoder, _ = load_encoder_weights(source)
     weights = dict(encoder.state_dict()) if config.weights == "pretrained" else None
     return encoder.config, weights
 

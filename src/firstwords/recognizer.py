@@ -58,19 +58,22 @@ class Recognizer:
         self.device = torch.device(device)
 
     @classmethod
-    def load(cls, place: str | Path, device: str = "auto") -> Recognizer:
-        """Reads a fine-tuning run (its best checkpoint), or a checkpoint file.
+    def load(cls, place: str | Path, device: str = "auto", adapter: str | None = None) -> Recognizer:
+        """Reads a fine-tuning run (its best checkpoint), or a recogniser that others trained.
 
         Args:
-            place: folder or file.
+            place: folder or file of ours, a Hugging Face folder, a fairseq `.pt`, or a name on the hub.
             device: "cpu", "cuda", or "auto" for a GPU if there is one.
+            adapter: which language, of a model with adapters for several.
 
         Raises:
             CheckpointError: nothing there, cut short, or no recogniser.
         """
-        model, checkpoint = load_ctc(Path(place))
+        model, checkpoint = load_ctc(place, adapter)
         if "alphabet" not in checkpoint.state:
-            raise CheckpointError(f"{place}: the checkpoint holds no alphabet; fine-tune again")
+            imported = "imported" in checkpoint.state
+            mend = "put the vocab.json that belongs to it beside it" if imported else "fine-tune again"
+            raise CheckpointError(f"{place}: the checkpoint holds no alphabet; {mend}")
         return cls(model, Alphabet.from_dict(checkpoint.state["alphabet"], f"{place}: alphabet"), _device(device))
 
     @overload
@@ -185,13 +188,13 @@ class Encoder(nn.Module):
         return self.encoder(waveforms, lengths, layer=layer).features
 
 
-def load_encoder(place: str | Path, device: str = "auto") -> Encoder:
-    """The encoder of a pre-training or fine-tuning run, in evaluation mode.
+def load_encoder(place: str | Path, device: str = "auto", adapter: str | None = None) -> Encoder:
+    """The encoder of a pre-training or fine-tuning run, or of a model that others trained, in evaluation mode.
 
     Raises:
         CheckpointError: nothing there, cut short, or without an encoder.
     """
-    encoder, _ = load_encoder_weights(Path(place))
+    encoder, _ = load_encoder_weights(place, adapter)
     return Encoder(encoder).eval().to(_device(device))
 
 
