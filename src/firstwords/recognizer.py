@@ -198,9 +198,7 @@ def load_encoder(place: str | Path, device: str = "auto", adapter: str | None = 
     return Encoder(encoder).eval().to(_device(device))
 
 
-def _batch(
-    waveforms: list[Tensor], shortest: int, normalize: bool, epsilon: float = 1e-5
-) -> tuple[Tensor, Tensor]:
+def _batch(waveforms: list[Tensor], shortest: int, normalize: bool, epsilon: float = 1e-5) -> tuple[Tensor, Tensor]:
     """(B, samples) and (B,) lengths; normalised if asked, then padded, to at least one frame."""
     if normalize:
         waveforms = [normalize_waveform(waveform[None], epsilon=epsilon)[0] for waveform in waveforms]

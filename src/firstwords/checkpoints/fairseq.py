@@ -22,7 +22,7 @@ def wav2vec2_config(cfg: Mapping[str, Any], loss_weights: list[float], normalize
     """Our configuration from fairseq's `cfg.model` of a pre-training run.
 
     Args:
-        cfg: the mapping under `model` (or the old `args`); options that came later have the values that mean "as before".
+        cfg: the mapping under `model` (or the old `args`); what it lacks has fairseq's default.
         loss_weights: of the criterion: diversity, and feature penalty where there is a second one.
         normalize: `task.normalize`.
     """
@@ -32,7 +32,9 @@ def wav2vec2_config(cfg: Mapping[str, Any], loss_weights: list[float], normalize
             raise CheckpointError(f"{key} = {cfg[key]!r}: only {value!r} is read")
     layers = _conv_layers(cfg["conv_feature_layers"])
     temperature = cfg["latent_temp"]
-    start, end, decay = (float(v) for v in (ast.literal_eval(temperature) if isinstance(temperature, str) else temperature))
+    if isinstance(temperature, str):
+        temperature = ast.literal_eval(temperature)
+    start, end, decay = map(float, temperature)
     encoder = EncoderConfig(
         feature_encoder=FeatureEncoderConfig(
             channels=tuple(layer[0] for layer in layers),
@@ -103,7 +105,7 @@ def wav2vec2_weights(state: Mapping[str, Tensor], config: Wav2Vec2Config) -> dic
         for kind in ("weight", "bias"):
             names = [f"encoder.layers.{number}.self_attn.{part}_proj.{kind}" for part in "qkv"]
             if lacking := [name for name in names if name not in state]:
-                raise CheckpointError(f"{lacking[0]} is missing; the configuration has {config.encoder.transformer.layers} layers")
+                raise CheckpointError(f"{lacking[0]} is missing, though the configuration has that layer")
             parts = [state.pop(name) for name in names]
             ours[f"encoder.transformer.blocks.{number}.attention_inputs.{kind}"] = torch.cat(parts)
     for name, value in state.items():

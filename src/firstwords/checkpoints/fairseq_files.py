@@ -67,7 +67,9 @@ def read_fairseq(path: Path, values: Any = None) -> Checkpoint:
     file = open_fairseq(path, values)
     if file.family not in FAMILIES:
         read = ", ".join(FAMILIES)
-        raise CheckpointError(f"{path}: a checkpoint of fairseq's {file.family}, which cannot be read yet; read are: {read}")
+        raise CheckpointError(
+            f"{path}: a checkpoint of fairseq's {file.family}, which cannot be read yet; read: {read}"
+        )
     rate = file.task.get("sample_rate") or SAMPLE_RATE
     if rate != SAMPLE_RATE:
         raise CheckpointError(
@@ -91,7 +93,7 @@ def open_fairseq(path: Path, values: Any = None) -> FairseqFile:
     values = read_pickled(path) if values is None else values
     if not is_fairseq(values):
         keys = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
-        raise CheckpointError(f"{path}: not a checkpoint of fairseq (expected model and args or cfg; it holds {keys[:200]})")
+        raise CheckpointError(f"{path}: not a checkpoint of fairseq (no model with args or cfg; {keys[:200]})")
     weights = {name: value.float() for name, value in values["model"].items() if isinstance(value, Tensor)}
     if values.get("args") is not None:
         options = _plain(values["args"])
@@ -156,11 +158,13 @@ def _wav2vec2_ctc(file: FairseqFile) -> Checkpoint:
     symbols = file.dictionary
     if symbols is None and rows == len(LETTERS):
         symbols = list(LETTERS)
-        file.notes.append("no dictionary in the file or beside it: its 32 outputs are taken for fairseq's English letters")
+        file.notes.append("no dictionary: its 32 outputs are taken for the letters of fairseq's English models")
     if symbols is None:
         raise CheckpointError(f"no dictionary in the file or beside it (dict.ltr.txt) for its {rows} outputs")
     if len(symbols) != rows:
-        raise CheckpointError(f"the dictionary has {len(symbols)} symbols, the output layer {rows}; another one belongs to it")
+        raise CheckpointError(
+            f"the dictionary has {len(symbols)} symbols, the output layer {rows}: not the one that belongs to it"
+        )
     phones = sum(len(symbol) > 1 for symbol in symbols[4:] if not symbol.startswith("madeupword")) > len(symbols) / 4
     alphabet, order = imported_alphabet(symbols, 0, "|", "phonemes" if phones else "characters", final_boundary=True)
     ours["output.weight"] = reordered(file.weights["w2v_encoder.proj.weight"], order, 0.0)

@@ -78,7 +78,8 @@ def read_huggingface(folder: Path, weights_file: Path | None = None, language: s
         notes.append("no preprocessor_config.json: waveforms are normalised, as transformers does by default")
     config = _encoder_config(values, bool(extractor.get("do_normalize", True)))
     theirs = {
-        name.removeprefix(PREFIXES[kind]): value for name, value in current_names(_weights(folder, weights_file)).items()
+        name.removeprefix(PREFIXES[kind]): value
+        for name, value in current_names(_weights(folder, weights_file)).items()
     }
     tokenizer = _read_json(folder / "tokenizer_config.json")
     if language is not None:
@@ -120,8 +121,8 @@ def _check_architecture(folder: Path, values: Mapping[str, Any]) -> None:
     kind = values.get("model_type")
     if kind not in PREFIXES:
         raise CheckpointError(
-            f"{folder}: config.json describes a model of type {kind!r} ({', '.join(values.get('architectures') or ())}); "
-            f"those of type {', '.join(PREFIXES)} are read"
+            f"{folder}: config.json describes a model of type {kind!r} "
+            f"({', '.join(values.get('architectures') or ['no architecture'])}); read: {', '.join(PREFIXES)}"
         )
     wanted = {
         "hidden_act": "gelu", "feat_extract_activation": "gelu", "layer_norm_eps": 1e-5, "add_adapter": False,
@@ -226,6 +227,8 @@ def _ctc(
         output["output.weight"] = reordered(output["output.weight"], order, 0.0)
         output["output.bias"] = reordered(output["output.bias"], order, NEVER)
         state["alphabet"] = alphabet.to_dict()
+        if order != list(range(rows)):
+            state["imported"]["outputs"] = order
         rows = len(alphabet)
     config = CTCConfig(encoder, rows, float(values.get("final_dropout", 0.0)))
     return Checkpoint("ctc", to_dict(config), weights | output, state=state)
@@ -279,7 +282,7 @@ def _vocabulary(folder: Path, language: str | None) -> dict[str, int] | None:
             f"{folder}: has alphabets of {len(values)} languages but none of {language!r}; choose one with --adapter: "
             f"{_some(values)}"
         )
-    return values[language]  # type: ignore[no-any-return]
+    return values[language]
 
 
 def _languages(folder: Path) -> list[str]:
@@ -308,7 +311,9 @@ def _weights(folder: Path, chosen: Path | None) -> dict[str, Tensor]:
             return read_tensors(folder / name)
         if (folder / f"{name}.index.json").is_file():
             parts = set(_read_json(folder / f"{name}.index.json", required=True).get("weight_map", {}).values())
-            return {key: value for part in sorted(parts) for key, value in read_tensors(folder / Path(part).name).items()}
+            return {
+                key: value for part in sorted(parts) for key, value in read_tensors(folder / Path(part).name).items()
+            }
     raise CheckpointError(f"{folder}: config.json without weights (model.safetensors or pytorch_model.bin)")
 
 

@@ -199,7 +199,9 @@ def _tokenizer(alphabet: Alphabet) -> dict[str, Any]:
         "word_delimiter_token": BOUNDARY,
         "do_lower_case": False,
     }
-    config |= {"do_phonemize": False, "phone_delimiter_token": " "} if phonemes else {"replace_word_delimiter_char": " "}
+    config |= (
+        {"do_phonemize": False, "phone_delimiter_token": " "} if phonemes else {"replace_word_delimiter_char": " "}
+    )
     return {
         "vocab.json": {name: number for number, name in enumerate(names)},
         "tokenizer_config.json": config,

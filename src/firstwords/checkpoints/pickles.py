@@ -220,7 +220,7 @@ class _NumpyType(Inert):
         if code.lstrip("<>|=")[:1] not in tuple("biufc") and code != "bool":
             raise CheckpointError(f"a numpy array of {code!r}")
         order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "<"
-        kind = np.dtype(code).newbyteorder(order if order in ("<", ">") else "=")
+        kind = np.dtype(code).newbyteorder(">" if order == ">" else "<")
         return np.frombuffer(data, kind)
 
 

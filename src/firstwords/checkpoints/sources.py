@@ -78,7 +78,7 @@ def download(name: str, adapter: str | None = None) -> Path:
     except Exception as error:  # every library below has errors of its own: requests, httpx, the hub's
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{name}: no such file here, and the Hugging Face hub gives no such model ({type(error).__name__}: {reason})"
+            f"{name}: no such file here, and none from the Hugging Face hub ({type(error).__name__}: {reason})"
         ) from error
     return folder
 

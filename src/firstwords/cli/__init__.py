@@ -17,6 +17,7 @@ COMMANDS = {
     "finetune": "first words: learn to transcribe from few transcripts",
     "transcribe": "recordings to text",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
+    "convert": "models to and from Hugging Face, fairseq, ONNX and OpenVINO, proven equal",
 }
 """Each command and what it does; the module of the same name in this folder has its `run(arguments)`."""
 

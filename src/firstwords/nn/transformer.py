@@ -131,7 +131,9 @@ class Transformer(nn.Module):
             )
         if config.layers < 0:
             raise ConfigError(f"transformer: layers must not be below 0, found {config.layers}")
-        if config.relative_buckets and (config.relative_buckets < 4 or config.relative_distance <= config.relative_buckets // 4):
+        if config.relative_buckets and (
+            config.relative_buckets < 4 or config.relative_distance <= config.relative_buckets // 4
+        ):
             raise ConfigError(
                 f"transformer: relative_buckets must be 0 or at least 4, and relative_distance above a quarter of it; "
                 f"found {config.relative_buckets} and {config.relative_distance}"

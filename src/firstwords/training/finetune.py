@@ -280,9 +280,7 @@ class Finetuning:
         waveforms, masks, channel_masks, used = [], [], [], []
         for utterance in utterances:
             try:
-                waveform = read_waveform(
-                    utterance, encoder.config.normalize_waveform, encoder.config.normalize_epsilon
-                )
+                waveform = read_waveform(utterance, encoder.config.normalize_waveform, encoder.config.normalize_epsilon)
             except AudioError as error:
                 self.skipped.add(utterance.id, str(error))
                 continue

@@ -169,9 +169,7 @@ class Pretraining:
         for utterance in utterances:
             random = np.random.default_rng([*seeds, *id_bytes(utterance)])
             try:
-                waveform = read_waveform(
-                    utterance, config.encoder.normalize_waveform, config.encoder.normalize_epsilon
-                )
+                waveform = read_waveform(utterance, config.encoder.normalize_waveform, config.encoder.normalize_epsilon)
             except AudioError as error:
                 self.skipped.add(utterance.id, str(error))
                 continue
