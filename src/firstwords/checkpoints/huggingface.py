@@ -36,7 +36,7 @@ EPSILON = 1e-7
 """That transformers' feature extractor adds to the variance."""
 PREFIXES = {"wav2vec2": "wav2vec2.", "hubert": "hubert.", "wavlm": "wavlm."}
 """Model types that are read, and what stands before their encoder's parameters."""
-HEADS = {"projector": "sequence-classification", "tdnn": "x-vector", "classifier": "audio-frame-classification"}
+HEADS = {"tdnn": "x-vector", "projector": "sequence-classification", "classifier": "audio-frame-classification"}
 """Parameters by which other heads are told apart, the first that is there; their names for `state["head"]`."""
 
 
