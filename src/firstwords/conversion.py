@@ -16,7 +16,7 @@ from torch import Tensor
 from firstwords.audio import SAMPLE_RATE
 from firstwords.checkpoints.huggingface import CONFIG
 from firstwords.checkpoints.huggingface_export import write_huggingface
-from firstwords.checkpoints.models import ctc_of, encoder_of
+from firstwords.checkpoints.models import ctc_of, encoder_config, encoder_of
 from firstwords.checkpoints.own import Checkpoint, read_checkpoint, write_checkpoint
 from firstwords.checkpoints.plain import PlainNetwork
 from firstwords.checkpoints.probe import (
@@ -156,6 +156,8 @@ def _write_huggingface(
 ) -> tuple[Outputs, str]:
     notes += write_huggingface(checkpoint, folder, where)
     again, _ = open_checkpoint(folder)
+    epsilon = encoder_config(checkpoint, where).normalize_epsilon
+    again.config.get("encoder", again.config)["normalize_epsilon"] = epsilon  # equal input; a note tells the rest
     theirs = run_transformers(folder, again, where, waveforms)
     if theirs is not None:
         return theirs, "transformers"

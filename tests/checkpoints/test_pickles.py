@@ -97,8 +97,8 @@ class TestReading:
         base = torch.arange(12.0).view(3, 4)
         values = {
             "half": base.half(), "bfloat16": base.bfloat16(), "double": base.double(), "long": base.long(),
-            "bool": base > 3, "view": base.T[1:], "row": base[1], "empty": torch.empty(0, 3), "scalar": torch.tensor(2.5),
-            "parameter": torch.nn.Parameter(base),
+            "bool": base > 3, "view": base.T[1:], "row": base[1], "empty": torch.empty(0, 3),
+            "scalar": torch.tensor(2.5), "parameter": torch.nn.Parameter(base),
         }  # fmt: skip
         found = read_pickled(save(values, tmp_path / "t.pt", zipped))
         for name, value in values.items():

@@ -88,7 +88,7 @@ def greedy_text(recognizer: Recognizer, waveform: Tensor) -> str:
 
 
 def without_doubles(text: str) -> str:
-    """transformers drops special symbols before it joins repeats; we do so after. Both agree but for doubled letters."""
+    """transformers drops special symbols before it joins repeats, we after; both agree but for doubled letters."""
     return "".join(c for n, c in enumerate(text) if n == 0 or text[n - 1] != c)
 
 

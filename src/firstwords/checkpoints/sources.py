@@ -94,7 +94,9 @@ def _pickled(path: Path, adapter: str | None) -> Checkpoint:
 
 def _beside(path: Path) -> Path:
     if not (path.parent / CONFIG).is_file():
-        raise CheckpointError(f"{path}: no Firstwords checkpoint, and no config.json beside it to say what model it is")
+        raise CheckpointError(
+            f"{path}: not a Firstwords checkpoint, and no config.json beside it to say what model it is"
+        )
     return path.parent
 
 

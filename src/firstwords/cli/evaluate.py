@@ -23,7 +23,7 @@ class Arguments:
     """Word and character error rates of a recogniser, with intervals, commonest errors, and speakers."""
 
     recognizer: tyro.conf.Positional[Path]
-    """A fine-tuning run, or a checkpoint."""
+    """A fine-tuning run or checkpoint, a Hugging Face folder or hub name, a fairseq .pt."""
     corpus: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("CORPUS")]
     """Corpus folders or manifests with transcripts."""
     split: str = "test"
@@ -34,6 +34,8 @@ class Arguments:
     """Write everything here too, every utterance with its texts."""
     worst: int = 5
     """Utterances to show word by word, those with the most errors."""
+    adapter: str | None = None
+    """Which language or speaker, of a model with adapters for several."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
     batch_seconds: float = 60.0
@@ -45,7 +47,7 @@ def run(arguments: list[str]) -> None:
     chosen = parse(Arguments, arguments, "evaluate", flags=True)
     utterances = read_corpora(chosen.corpus)
     wanted = in_splits(utterances, None if chosen.split == "all" else chosen.split, ", ".join(map(str, chosen.corpus)))
-    recognizer = Recognizer.load(chosen.recognizer, chosen.device)
+    recognizer = Recognizer.load(chosen.recognizer, chosen.device, chosen.adapter)
     result = evaluate(recognizer, wanted, chosen.unknown, chosen.batch_seconds)
     print_score(result.score, Console(highlight=False), worst=chosen.worst)
     if result.untranscribed:

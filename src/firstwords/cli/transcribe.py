@@ -29,13 +29,15 @@ class Arguments:
     """
 
     recognizer: tyro.conf.Positional[Path]
-    """A fine-tuning run, or a checkpoint."""
+    """A fine-tuning run or checkpoint, a Hugging Face folder or hub name, a fairseq .pt."""
     recordings: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("RECORDING")]
     """Files, folders (searched for recordings), corpus folders or manifests."""
     format: Literal["text", "jsonl"] = "text"
     """Plain text, or JSON Lines with id, text and duration."""
     out: Path | None = None
     """Write here instead of to the terminal."""
+    adapter: str | None = None
+    """Which language or speaker, of a model with adapters for several."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
     batch_seconds: float = 60.0
@@ -50,7 +52,7 @@ def run(arguments: list[str]) -> int:
         raise CorpusError("nothing to transcribe: name recordings, folders or a corpus")
     if not sources:
         raise CorpusError(f"no recording in {', '.join(map(str, chosen.recordings))}")
-    recognizer = Recognizer.load(chosen.recognizer, chosen.device)
+    recognizer = Recognizer.load(chosen.recognizer, chosen.device, chosen.adapter)
     skipped: list[str] = []
 
     def skip(name: str, error: AudioError) -> None:
