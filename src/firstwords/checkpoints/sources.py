@@ -7,6 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from firstwords.checkpoints.adapters import KIND as ADAPTER
+from firstwords.checkpoints.adapters import adapter_names, find_adapter, with_adapter
 from firstwords.checkpoints.fairseq_files import is_fairseq, read_fairseq
 from firstwords.checkpoints.huggingface import CONFIG, is_huggingface, read_huggingface
 from firstwords.checkpoints.own import Checkpoint, checkpoint_path, read_checkpoint
@@ -24,7 +26,8 @@ def open_checkpoint(place: str | Path, adapter: str | None = None) -> tuple[Chec
     Args:
         place: a run or checkpoint of ours; a folder that transformers wrote, or a weights file in one; a `.pt` file of
             fairseq; a name on the Hugging Face hub (owner/model), which is downloaded or taken from the local cache.
-        adapter: which language of a model that has adapters for several; None takes what is in its weights.
+        adapter: which language of a model that has adapters for several, or the place of a run that holds small
+            weights for this model (see `checkpoints.adapters`); None takes what is in its weights.
 
     Raises:
         CheckpointError: nothing there, cut short, refused, or a model of another kind.
@@ -33,6 +36,9 @@ def open_checkpoint(place: str | Path, adapter: str | None = None) -> tuple[Chec
     path = Path(place)
     if not path.exists() and is_hub_name(str(place)):
         path = download(str(place), adapter)
+    if adapter is not None and (small := find_adapter(path, adapter)) is not None:
+        base, where = open_checkpoint(path)
+        return with_adapter(base, small, str(place)), f"{where} with {small}"
     if path.is_dir() and is_huggingface(path) and not _has_run(path):
         return read_huggingface(path, language=adapter), str(place)
     if path.suffix in PICKLES and path.is_file():
@@ -40,9 +46,26 @@ def open_checkpoint(place: str | Path, adapter: str | None = None) -> tuple[Chec
     if path.suffix == ".safetensors" and path.is_file() and not _is_ours(path):
         return read_huggingface(_beside(path), path, adapter), str(place)
     path = checkpoint_path(path)
+    checkpoint = read_checkpoint(path)
     if adapter is not None:
-        raise CheckpointError(f"{path}: has no adapters, so there is no {adapter!r} to choose")
-    return read_checkpoint(path), str(path)
+        known = ", ".join(adapter_names(path)) or "none"
+        raise CheckpointError(f"{path}: no adapter {adapter!r}: neither a run of that name nor one beside it ({known})")
+    if checkpoint.kind == ADAPTER:
+        return _on_its_base(checkpoint, path), str(path)
+    return checkpoint, str(path)
+
+
+def _on_its_base(small: Checkpoint, path: Path) -> Checkpoint:
+    """A run that holds small weights only, on the model that it was trained on."""
+    place = small.state["base"]
+    try:
+        base, where = open_checkpoint(place)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{path}: small weights for {place}, which cannot be read ({error}); where that model lies elsewhere now, "
+            f"name it and choose this with --adapter {path}"
+        ) from error
+    return with_adapter(base, path, where)
 
 
 def is_hub_name(place: str) -> bool:

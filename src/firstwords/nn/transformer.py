@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from firstwords.config import check_shares
 from firstwords.errors import ConfigError
-from firstwords.nn.adapters import Adapter
+from firstwords.nn.adapters import Adapter, LowRank
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.relative_positions import PositionGate, RelativePositions
 
@@ -49,6 +49,8 @@ class TransformerConfig:
     """Frames beyond which that bias tells distances apart no more. Source: WavLM."""
     adapter_dim: int = 0
     """Width of a bottleneck adapter after each block, as in Massively Multilingual Speech (16); 0 for none."""
+    low_rank: int = 0
+    """Rank of a trained change of query and value projections (LoRA); 0 for none."""
 
 
 class PositionConvolution(nn.Module):
@@ -86,6 +88,7 @@ class TransformerBlock(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(config.dim)
         self.position_gate = PositionGate(config.dim, config.heads) if config.relative_buckets else None
         self.adapter = Adapter(config.dim, config.adapter_dim) if config.adapter_dim else None
+        self.low_rank = LowRank(config.dim, config.low_rank) if config.low_rank else None
         for linear in (self.attention_inputs, self.attention_output, self.feed_forward_in, self.feed_forward_out):
             nn.init.normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
@@ -104,7 +107,10 @@ class TransformerBlock(nn.Module):
         batch, frames, dim = x.shape
         if self.position_gate is not None and positions is not None:
             attend = self.position_gate(x, positions, attend)
-        heads = self.attention_inputs(x).view(batch, frames, 3, self.config.heads, -1)
+        projected = self.attention_inputs(x)
+        if self.low_rank is not None:
+            projected = projected + self.low_rank(x)
+        heads = projected.view(batch, frames, 3, self.config.heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         dropout = self.config.attention_dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=dropout)

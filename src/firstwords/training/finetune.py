@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.checkpoints.adapters import fingerprint
 from firstwords.config import to_dict
 from firstwords.corpus.batches import Bucket, UpdatePlan
 from firstwords.corpus.utterance import Utterance
 from firstwords.decoding.greedy import blank_share, greedy
-from firstwords.errors import AudioError, CorpusError, TextError
+from firstwords.errors import AudioError, ConfigError, CorpusError, TextError
 from firstwords.losses.ctc import ctc_loss, frames_needed
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2vec2 import EncoderConfig
@@ -81,6 +83,13 @@ class AdaptConfig:
     """Of the feature encoder; 0 keeps it as pre-trained. Random weights always train with 1."""
     final_dropout: float = 0.0
     """Before the output layer. Source: fairseq."""
+    method: Literal["all", "adapter", "lora"] = "all"
+    """What learns: everything; bottleneck adapters after each block; or low-rank changes of queries and values. With
+    the last two the encoder stays as it is, is not saved again, and serves many runs."""
+    adapter_dim: int = 16
+    """Width of the adapters; a model that has some keeps its own. Source: Massively Multilingual Speech."""
+    low_rank: int = 8
+    """Rank of the low-rank changes. Source: LoRA section 7.2 (ranks of 4 to 8 do as well as larger ones)."""
     fresh_blocks: int = 0
     """Top Transformer blocks that start anew; after short pre-training they know masks better than speech."""
 
@@ -96,6 +105,8 @@ class AdaptConfig:
                 attention_dropout=self.attention_dropout,
                 activation_dropout=self.activation_dropout,
                 layerdrop=self.layerdrop,
+                adapter_dim=encoder.transformer.adapter_dim or self.adapter_dim * (self.method == "adapter"),
+                low_rank=self.low_rank * (self.method == "lora"),
             ),
         )
 
@@ -194,8 +205,12 @@ class Finetuning:
         adapted = config.adapt.apply(encoder, random=weights is None)
         self.model = CTCModel(CTCConfig(adapted, len(self.alphabet), config.adapt.final_dropout))
         if weights is not None:
-            self.model.encoder.load_state_dict(self._kept(weights))
+            small = {n: v for n, v in self.model.encoder.state_dict().items() if _is_small(n) and n not in weights}
+            self.model.encoder.load_state_dict(self._kept(weights) | small)
         self.frozen_updates = round(config.frozen * config.steps) if weights is not None else 0
+        self.base: dict[str, str] = {}
+        if config.adapt.method != "all":
+            self._train_little(weights)
         self.labels: dict[str, list[int]] = {}
         self._pairs: list[tuple[str, str]] = []
         self.training = _some_hours(self._usable(training, strict=True), config.data.hours, config.seed)
@@ -224,6 +239,21 @@ class Finetuning:
         if self.model.encoder.config.transformer.norm_first:
             new += ("transformer.norm.",)
         return {name: own[name] if name.startswith(new) else value for name, value in weights.items()}
+
+    def _train_little(self, weights: dict[str, Tensor] | None) -> None:
+        """Fixes all but adapters, low-rank changes and output layer, and notes which model they belong to."""
+        if weights is None or self.settings.adapt.fresh_blocks:
+            raise ConfigError(
+                f"adapt.method {self.settings.adapt.method} trains small weights in a fixed encoder, so it takes a "
+                "pre-trained one and no fresh_blocks"
+            )
+        self.kind = "adapter"
+        self.frozen_updates = 0
+        for name, value in self.model.named_parameters():
+            value.requires_grad_(_is_small(name) or name.startswith("output."))
+        place = str(Path(self.source).resolve()) if Path(self.source).exists() else self.source
+        whole = {f"encoder.{name}": value for name, value in weights.items()}
+        self.base = {"base": place, "base_fingerprint": fingerprint(whole)}
 
     def _alphabet(self, training: Sequence[Utterance]) -> Alphabet:
         text = self.settings.text
@@ -419,11 +449,15 @@ class Finetuning:
 
     def state(self) -> dict[str, Any]:
         """The alphabet, and what was fine-tuned."""
-        return {"alphabet": self.alphabet.to_dict(), "source": self.source}
+        return {"alphabet": self.alphabet.to_dict(), "source": self.source} | self.base
 
     def config(self) -> dict[str, Any]:
         """The network's configuration."""
         return to_dict(self.model.config)
+
+
+def _is_small(name: str) -> bool:
+    return ".adapter." in name or ".low_rank." in name
 
 
 def _some_hours(utterances: list[Utterance], hours: float, seed: int) -> list[Utterance]:
