@@ -116,6 +116,11 @@ def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig,
     encoder, checkpoint = load_encoder_weights(source)
     notes = [f"{source}: {note}" for note in checkpoint.state.get("notes", ())]
     weights = dict(encoder.state_dict()) if config.weights == "pretrained" else None
+    if "imported" in checkpoint.state and weights is not None and config.adapt.fresh_blocks:
+        notes.append(
+            f"{source}: the recipe starts its top {config.adapt.fresh_blocks} blocks anew, which is for models that "
+            "listened little; for others: --adapt.fresh-blocks 0 --adapt.gradient-scale 0"
+        )
     return encoder.config, weights, notes
 
 

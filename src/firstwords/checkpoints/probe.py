@@ -72,6 +72,7 @@ def run_transformers(
         import transformers
     except ImportError:
         return None
+    transformers.utils.logging.disable_progress_bar()
     encoder = encoder_of(checkpoint, where)
     if checkpoint.kind == "ctc":
         more = {} if language is None else {"target_lang": language, "ignore_mismatched_sizes": True}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from firstwords.audio import SAMPLE_RATE
-from firstwords.checkpoints.adapters import fingerprint
 from firstwords.config import to_dict
 from firstwords.corpus.batches import Bucket, UpdatePlan
 from firstwords.corpus.utterance import Utterance
@@ -30,6 +28,7 @@ from firstwords.training.config import OptimizerConfig, ScheduleConfig, Training
 from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
 from firstwords.training.loader import Loader
 from firstwords.training.processes import Processes
+from firstwords.training.small_weights import base_of, fix_the_rest, is_small
 from firstwords.training.task import Sums
 
 
@@ -205,12 +204,19 @@ class Finetuning:
         adapted = config.adapt.apply(encoder, random=weights is None)
         self.model = CTCModel(CTCConfig(adapted, len(self.alphabet), config.adapt.final_dropout))
         if weights is not None:
-            small = {n: v for n, v in self.model.encoder.state_dict().items() if _is_small(n) and n not in weights}
+            small = {n: v for n, v in self.model.encoder.state_dict().items() if is_small(n) and n not in weights}
             self.model.encoder.load_state_dict(self._kept(weights) | small)
         self.frozen_updates = round(config.frozen * config.steps) if weights is not None else 0
         self.base: dict[str, str] = {}
         if config.adapt.method != "all":
-            self._train_little(weights)
+            if weights is None or config.adapt.fresh_blocks:
+                raise ConfigError(
+                    f"adapt.method {config.adapt.method} trains small weights in a fixed encoder: start from a "
+                    "pre-trained one, with --adapt.fresh-blocks 0"
+                )
+            self.kind, self.frozen_updates = "adapter", 0
+            self.base = base_of(source, weights)
+            fix_the_rest(self.model)
         self.labels: dict[str, list[int]] = {}
         self._pairs: list[tuple[str, str]] = []
         self.training = _some_hours(self._usable(training, strict=True), config.data.hours, config.seed)
@@ -239,21 +245,6 @@ class Finetuning:
         if self.model.encoder.config.transformer.norm_first:
             new += ("transformer.norm.",)
         return {name: own[name] if name.startswith(new) else value for name, value in weights.items()}
-
-    def _train_little(self, weights: dict[str, Tensor] | None) -> None:
-        """Fixes all but adapters, low-rank changes and output layer, and notes which model they belong to."""
-        if weights is None or self.settings.adapt.fresh_blocks:
-            raise ConfigError(
-                f"adapt.method {self.settings.adapt.method} trains small weights in a fixed encoder, so it takes a "
-                "pre-trained one and no fresh_blocks"
-            )
-        self.kind = "adapter"
-        self.frozen_updates = 0
-        for name, value in self.model.named_parameters():
-            value.requires_grad_(_is_small(name) or name.startswith("output."))
-        place = str(Path(self.source).resolve()) if Path(self.source).exists() else self.source
-        whole = {f"encoder.{name}": value for name, value in weights.items()}
-        self.base = {"base": place, "base_fingerprint": fingerprint(whole)}
 
     def _alphabet(self, training: Sequence[Utterance]) -> Alphabet:
         text = self.settings.text
@@ -454,10 +445,6 @@ class Finetuning:
     def config(self) -> dict[str, Any]:
         """The network's configuration."""
         return to_dict(self.model.config)
-
-
-def _is_small(name: str) -> bool:
-    return ".adapter." in name or ".low_rank." in name
 
 
 def _some_hours(utterances: list[Utterance], hours: float, seed: int) -> list[Utterance]:
