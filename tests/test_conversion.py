@@ -145,7 +145,7 @@ class TestRefusals:
         [
             (["--int8"], "--manifest"),
             (["--int8", "--manifest", "CORPUS"], "--to onnx"),
-            (["--adapter", "swa"], "no adapters"),
+            (["--adapter", "swa"], "no adapter 'swa'"),
         ],
     )
     def test_senseless(
