@@ -75,5 +75,5 @@ def test_runs_come_first(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     checkpoint, _ = open_checkpoint(tmp_path)
     assert "imported" not in checkpoint.state
-    with pytest.raises(CheckpointError, match="no adapter .swa."):
+    with pytest.raises(CheckpointError, match="no adapter 'swa'"):
         open_checkpoint(tmp_path, adapter="swa")

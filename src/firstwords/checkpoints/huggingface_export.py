@@ -61,6 +61,8 @@ def write_huggingface(checkpoint: Checkpoint, folder: Path, where: str) -> list[
             f"transformers adds {EPSILON:g} to a waveform's variance, this model was trained with "
             f"{encoder.normalize_epsilon:g}: outputs differ on very quiet recordings"
         )
+    if "head" in checkpoint.state:
+        notes.append(f"only the encoder is written, without its {checkpoint.state['head']['kind']} head")
     if checkpoint.kind == "ctc" and "alphabet" not in checkpoint.state:
         notes.append("no alphabet, so no tokenizer was written")
     return notes
