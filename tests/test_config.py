@@ -189,7 +189,7 @@ def asked(monkeypatch):
 
 
 def test_any_field_of_a_recipe_can_be_set_on_the_command_line(asked):
-    code, (corpora, out, config) = asked(
+    code, (corpora, out, config, _) = asked(
         "pretrain", "corpus", "more/manifest.jsonl", "--recipe", "wav2vec2-tiny", "--out", "runs/listen",
         "--steps", "7", "--seed=3", "--training.schedule.peak", "5e-4", "--model.quantize-targets", "False",
         "--model.contrast.scored", "edges", "--data.train", "train", "other",
@@ -228,7 +228,7 @@ def test_the_recipe_decides_what_is_not_said(asked):
 
 
 def test_of_two_recipes_on_one_command_line_the_last_counts(asked):
-    _, (*_, config) = asked("pretrain", "c", "--out", "o", "--recipe", "wav2vec2-base", "--recipe=wav2vec2-tiny")
+    _, (*_, config, _) = asked("pretrain", "c", "--out", "o", "--recipe", "wav2vec2-base", "--recipe=wav2vec2-tiny")
     assert config == load_recipe("wav2vec2-tiny", "pretrain", PretrainConfig)
 
 

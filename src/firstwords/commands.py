@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from firstwords.recipes import load_recipe, recipe_names
 from firstwords.report.curves import leave_curves
 from firstwords.text.alphabet import transcript_of
 from firstwords.training.config import check_training
+from firstwords.training.continued import pretraining_start
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.training.finetune import FinetuneConfig, Finetuning
 from firstwords.training.launch import in_processes
@@ -29,8 +31,14 @@ from firstwords.training.run import SKIPPED, Run
 from firstwords.training.task import Task
 
 
-def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
+def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig, source: str | None = None) -> int:
     """Pre-trains on audio alone, or goes on with the run in `out`.
+
+    Args:
+        corpora: corpus folders or manifests.
+        out: folder of the run.
+        config: what a recipe describes.
+        source: a model to go on from, ours or others'; its architecture replaces the recipe's. None starts anew.
 
     Returns:
         0 when all updates are done, 128 + n when signal n stopped it (the same call goes on).
@@ -39,18 +47,23 @@ def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
         FirstwordsError: whatever keeps the run from starting or going on.
     """
     check_training(config.training, config.steps, config.seed)
-    return in_processes(config.training.processes, _pretrain, corpora, out, config)
+    return in_processes(config.training.processes, _pretrain, corpora, out, config, source)
 
 
-def _pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig) -> int:
+def _pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig, source: str | None) -> int:
     """`pretrain` in one of its processes."""
     processes = Processes(config.training.device)
+    weights = None
+    if source is not None:
+        start = pretraining_start(source, config.model)
+        config, weights = replace(config, model=start.model), start.weights
+        _say(start.notes, processes)
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
     data = config.data
     training, validation = choose_splits(utterances, data.train, data.valid, data.held_out)
-    task = Pretraining(config, training, validation, processes, skipped)
-    facts = fingerprint(task.training)
+    task = Pretraining(config, training, validation, processes, skipped, weights)
+    facts = fingerprint(task.training) | ({} if source is None else {"source": source})
     run = Run(out, "pretrain", to_dict(config), facts, processes.main, config.training.tensorboard)
     return run_task(task, config, run, facts, len(task.validation), skipped, processes)
 
@@ -77,7 +90,8 @@ def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneCo
 def _finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneConfig) -> int:
     """`finetune` in one of its processes."""
     processes = Processes(config.training.device)
-    encoder, weights = _starting_point(source, config)
+    encoder, weights, notes = _starting_point(source, config)
+    _say(notes, processes)
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
     data = config.data
@@ -92,16 +106,29 @@ def _finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneC
     return run_task(task, config, run, facts, len(task.validation), skipped, processes)
 
 
-def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig, dict[str, Tensor] | None]:
-    """The encoder's configuration, and its weights unless they shall be random."""
+def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig, dict[str, Tensor] | None, list[str]]:
+    """The encoder's configuration, its weights unless they shall be random, and what the user should know."""
     if not Path(source).exists():
         if source in (recipes := recipe_names("pretrain")):
-            return load_recipe(source, "pretrain", PretrainConfig).model.encoder, None
+            return load_recipe(source, "pretrain", PretrainConfig).model.encoder, None, []
         if near := difflib.get_close_matches(source, recipes, n=1):
             raise CheckpointError(f"{source}: no run here, and no recipe; did you mean {near[0]!r}?")
-    encoder, _ = load_encoder_weights(Path(source))
+    encoder, checkpoint = load_encoder_weights(source)
+    notes = [f"{source}: {note}" for note in checkpoint.state.get("notes", ())]
     weights = dict(encoder.state_dict()) if config.weights == "pretrained" else None
-    return encoder.config, weights
+    if "imported" in checkpoint.state and weights is not None and config.adapt.fresh_blocks:
+        notes.append(
+            f"{source}: the recipe starts its top {config.adapt.fresh_blocks} blocks anew, which is for models that "
+            "listened little; for others: --adapt.fresh-blocks 0 --adapt.gradient-scale 0"
+        )
+    return encoder.config, weights, notes
+
+
+def _say(notes: Sequence[str], processes: Processes) -> None:
+    """Once, however many processes there are."""
+    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
+    for note in notes:
+        console.print(note)
 
 
 def run_task(

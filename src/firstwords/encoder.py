@@ -38,17 +38,17 @@ class Encoder(nn.Module):
         if layer is not None and not 0 <= layer <= self.layers:
             raise ValueError(f"layer {layer}: this encoder has 0 to {self.layers}")
         if self.encoder.config.normalize_waveform:
-            waveforms = normalize_waveform(waveforms, lengths)
+            waveforms = normalize_waveform(waveforms, lengths, self.encoder.config.normalize_epsilon)
         return self.encoder(waveforms, lengths, layer=layer).features
 
 
-def load_encoder(place: str | Path, device: str = "auto") -> Encoder:
-    """The encoder of a pre-training or fine-tuning run, in evaluation mode.
+def load_encoder(place: str | Path, device: str = "auto", adapter: str | None = None) -> Encoder:
+    """The encoder of a pre-training or fine-tuning run, or of a model that others trained, in evaluation mode.
 
     Raises:
         CheckpointError: nothing there, cut short, or without an encoder.
     """
-    encoder, _ = load_encoder_weights(Path(place))
+    encoder, _ = load_encoder_weights(place, adapter)
     return Encoder(encoder).eval().to(choose_device(device))
 
 

@@ -107,25 +107,29 @@ class Recognizer:
         settings: Settings | None = None,
         lm: str | Path | DecoderConfig | None = None,
         precision: Precision = "auto",
+        adapter: str | None = None,
     ) -> Recognizer:
-        """Reads a fine-tuning run (its best checkpoint), or a checkpoint file.
+        """Reads a fine-tuning run (its best checkpoint), or a recogniser that others trained.
 
         Args:
-            place: folder or file.
+            place: folder or file of ours, a Hugging Face folder, a fairseq `.pt`, or a name on the hub.
             device: "cpu", "cuda", or "auto" for a GPU if there is one.
             decoder: None decodes greedily, or with `lm`.
             settings: None: the defaults.
             lm: a language model, with the weights that `firstwords tune` found for it in this place if it did; or all
                 that can be said of a decoder.
             precision: of the network; "auto" takes bfloat16 where the hardware is fast at it.
+            adapter: which language, of a model with adapters for several.
 
         Raises:
             CheckpointError: nothing there, cut short, or no recogniser.
             LanguageModelError, TextError, ConfigError: the decoder cannot be made.
         """
-        model, checkpoint = load_ctc(Path(place))
+        model, checkpoint = load_ctc(place, adapter)
         if "alphabet" not in checkpoint.state:
-            raise CheckpointError(f"{place}: the checkpoint holds no alphabet; fine-tune again")
+            imported = "imported" in checkpoint.state
+            mend = "put the vocab.json that belongs to it beside it" if imported else "fine-tune again"
+            raise CheckpointError(f"{place}: the checkpoint holds no alphabet; {mend}")
         alphabet = Alphabet.from_dict(checkpoint.state["alphabet"], f"{place}: alphabet")
         if decoder is None and lm is not None:
             decoder = decoder_for(lm, Path(place), alphabet)
@@ -335,7 +339,8 @@ class Recognizer:
     def emissions(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (B, T, labels) of waveforms (samples,) each, heard whole, and their valid frames (B,)."""
         shortest = self.model.encoder.feature_encoder.receptive_field
-        padded, lengths = _batch(waveforms, shortest, self.model.encoder.config.normalize_waveform)
+        config = self.model.encoder.config
+        padded, lengths = _batch(waveforms, shortest, config.normalize_waveform, config.normalize_epsilon)
         return self.model(padded.to(self.device), lengths.to(self.device))
 
     def _labels(self, log_probabilities: Tensor, hypothesis: Hypothesis, first: int) -> list[Label]:
@@ -389,10 +394,10 @@ class Recognizer:
 _Decode = Callable[[Iterable[tuple[Any, list[Tensor]]]], Iterator[tuple[Any, list[Tensor], list[list[Hypothesis]]]]]
 
 
-def _batch(waveforms: list[Tensor], shortest: int, normalize: bool) -> tuple[Tensor, Tensor]:
+def _batch(waveforms: list[Tensor], shortest: int, normalize: bool, epsilon: float = 1e-5) -> tuple[Tensor, Tensor]:
     """(B, samples) and (B,) lengths; normalised if asked, then padded, to at least one frame."""
     if normalize:
-        waveforms = [normalize_waveform(waveform[None])[0] for waveform in waveforms]
+        waveforms = [normalize_waveform(waveform[None], epsilon=epsilon)[0] for waveform in waveforms]
     lengths = torch.tensor([max(len(waveform), shortest) for waveform in waveforms])
     padded = torch.zeros(len(waveforms), int(lengths.max()))
     for row, waveform in zip(padded, waveforms, strict=True):

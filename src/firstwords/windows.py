@@ -65,7 +65,7 @@ class RunningStatistics:
     """Statistics of what was heard so far."""
 
     def __init__(self, encoder: Wav2Vec2Encoder) -> None:
-        self.normalize = encoder.config.normalize_waveform
+        self.normalize, self.epsilon = encoder.config.normalize_waveform, encoder.config.normalize_epsilon
         self.waveform = Moments(1, 1, lambda samples: samples[:, None], products=False)
         self.features = encoder.feature_encoder.moments()
 
@@ -85,7 +85,7 @@ class RunningStatistics:
         if found is None:
             return Statistics()
         mean, variance = found
-        return Statistics(float(mean), 1 / math.sqrt(max(float(variance), 0.0) + 1e-5))  # as normalize_waveform
+        return Statistics(float(mean), 1 / math.sqrt(max(float(variance), 0.0) + self.epsilon))  # as normalize_waveform
 
     def statistics(self) -> Statistics:
         """Over everything that was added."""

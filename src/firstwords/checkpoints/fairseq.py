@@ -1,4 +1,4 @@
-"""fairseq's names for the parts of wav2vec 2.0 and for its configuration (mappings; nothing is unpickled here)."""
+"""fairseq's names for the parts of wav2vec 2.0 and for its configuration (mappings; `fairseq_files` reads files)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from firstwords.errors import CheckpointError
 from firstwords.losses.contrastive import ContrastConfig
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config
 from firstwords.nn.feature_encoder import FeatureEncoderConfig
@@ -21,12 +22,19 @@ def wav2vec2_config(cfg: Mapping[str, Any], loss_weights: list[float], normalize
     """Our configuration from fairseq's `cfg.model` of a pre-training run.
 
     Args:
-        cfg: the mapping under `model` (or the old `args`).
+        cfg: the mapping under `model` (or the old `args`); what it lacks has fairseq's default.
         loss_weights: of the criterion: diversity, and feature penalty where there is a second one.
         normalize: `task.normalize`.
     """
+    cfg = _DEFAULTS | dict(cfg)
+    for key, value in _WANTED.items():
+        if cfg.get(key, value) != value:
+            raise CheckpointError(f"{key} = {cfg[key]!r}: only {value!r} is read")
     layers = _conv_layers(cfg["conv_feature_layers"])
-    start, end, decay = (float(value) for value in cfg["latent_temp"])
+    temperature = cfg["latent_temp"]
+    if isinstance(temperature, str):
+        temperature = ast.literal_eval(temperature)
+    start, end, decay = map(float, temperature)
     encoder = EncoderConfig(
         feature_encoder=FeatureEncoderConfig(
             channels=tuple(layer[0] for layer in layers),
@@ -95,7 +103,10 @@ def wav2vec2_weights(state: Mapping[str, Tensor], config: Wav2Vec2Config) -> dic
     ours: dict[str, Tensor] = {}
     for number in range(config.encoder.transformer.layers):
         for kind in ("weight", "bias"):
-            parts = [state.pop(f"encoder.layers.{number}.self_attn.{part}_proj.{kind}") for part in "qkv"]
+            names = [f"encoder.layers.{number}.self_attn.{part}_proj.{kind}" for part in "qkv"]
+            if lacking := [name for name in names if name not in state]:
+                raise CheckpointError(f"{lacking[0]} is missing, though the configuration has that layer")
+            parts = [state.pop(name) for name in names]
             ours[f"encoder.transformer.blocks.{number}.attention_inputs.{kind}"] = torch.cat(parts)
     for name, value in state.items():
         if name == "quantizer.vars":
@@ -104,6 +115,23 @@ def wav2vec2_weights(state: Mapping[str, Tensor], config: Wav2Vec2Config) -> dic
         ours[_our_name(name)] = value
     return ours
 
+
+_DEFAULTS: dict[str, Any] = {
+    "extractor_mode": "default", "conv_feature_layers": "[(512, 10, 5)] + [(512, 3, 2)] * 4 + [(512, 2, 2)] * 2",
+    "conv_bias": False, "feature_grad_mult": 1.0, "encoder_layers": 12, "encoder_embed_dim": 768,
+    "encoder_ffn_embed_dim": 3072, "encoder_attention_heads": 12, "layer_norm_first": False, "conv_pos": 128,
+    "conv_pos_groups": 16, "dropout": 0.1, "attention_dropout": 0.1, "activation_dropout": 0.0,
+    "encoder_layerdrop": 0.0, "dropout_input": 0.0, "dropout_features": 0.0, "final_dim": 0, "quantize_targets": False,
+    "quantize_input": False, "latent_groups": 2, "latent_vars": 320, "latent_dim": 0, "quantizer_depth": 1,
+    "quantizer_factor": 3, "latent_temp": (2.0, 0.5, 0.999995), "mask_prob": 0.65, "mask_length": 10,
+    "mask_selection": "static", "mask_other": 0, "no_mask_overlap": False, "mask_min_space": 1,
+    "require_same_masks": True, "mask_dropout": 0.0, "logit_temp": 0.1, "num_negatives": 100,
+    "cross_sample_negatives": 0, "negatives_from_everywhere": False,
+}  # fmt: skip
+"""fairseq's own defaults: old files lack options that were added later."""
+_WANTED = {"layer_type": "transformer", "activation_fn": "gelu", "pos_conv_depth": 1, "conv_pos_batch_norm": False,
+           "target_glu": False, "codebook_negatives": 0, "adp_num": -1}  # fmt: skip
+"""Options with which the network would be another one."""
 
 _WHOLE = {
     "mask_emb": "encoder.mask_embedding",
@@ -143,7 +171,7 @@ def _our_name(name: str) -> str:
     for theirs, ours in _STARTS.items():
         if name.startswith(theirs):
             return ours + name.removeprefix(theirs)
-    raise KeyError(f"{name}: not a part of wav2vec 2.0 that fairseq's published models have")
+    raise CheckpointError(f"{name}: not a part of wav2vec 2.0 that fairseq's published models have")
 
 
 def _conv_layers(text: str) -> list[tuple[int, int, int]]:

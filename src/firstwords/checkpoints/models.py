@@ -1,51 +1,44 @@
-"""Modules out of our checkpoints."""
+"""Modules out of checkpoints, ours and others'."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from firstwords.checkpoints.own import Checkpoint, checkpoint_path, load_weights, read_checkpoint
+from firstwords.checkpoints.own import Checkpoint, load_weights
+from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.config import from_dict
 from firstwords.errors import CheckpointError
 from firstwords.models.heads import CTCConfig, CTCModel
-from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config, Wav2Vec2Encoder
+from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
 from firstwords.text.alphabet import Alphabet
 
 
-def load_encoder_weights(place: Path) -> tuple[Wav2Vec2Encoder, Checkpoint]:
-    """The encoder of a pre-training or fine-tuning run (or of a checkpoint file), and the checkpoint it came from.
+def load_encoder_weights(place: str | Path, adapter: str | None = None) -> tuple[Wav2Vec2Encoder, Checkpoint]:
+    """The encoder of whatever `open_checkpoint` opens, and the checkpoint it came from.
 
     Raises:
         CheckpointError: missing, cut short, or of another shape than its configuration says.
     """
-    path = checkpoint_path(place)
-    checkpoint = read_checkpoint(path)
-    encoder = Wav2Vec2Encoder(_encoder_config(checkpoint, path))
-    start = "encoder."
-    weights = {name.removeprefix(start): v for name, v in checkpoint.weights.items() if name.startswith(start)}
-    load_weights(encoder, weights, str(path))
-    return encoder, checkpoint
+    checkpoint, where = open_checkpoint(place, adapter)
+    return encoder_of(checkpoint, where), checkpoint
 
 
-def load_ctc(place: Path) -> tuple[CTCModel, Checkpoint]:
-    """The recogniser's network of a fine-tuning run (or of a checkpoint file), and its checkpoint.
+def load_ctc(place: str | Path, adapter: str | None = None) -> tuple[CTCModel, Checkpoint]:
+    """The recogniser's network at `place`, and its checkpoint.
 
     Raises:
         CheckpointError: missing, cut short, of another shape, or not a recogniser.
     """
-    path = checkpoint_path(place)
-    checkpoint = read_checkpoint(path)
+    checkpoint, where = open_checkpoint(place, adapter)
     if checkpoint.kind != "ctc":
         raise CheckpointError(
-            f"{path}: a pre-trained model cannot transcribe yet; first: firstwords finetune CORPUS --from {place}"
+            f"{where}: a pre-trained model cannot transcribe yet; first: firstwords finetune CORPUS --from {place}"
         )
-    model = CTCModel(from_dict(CTCConfig, checkpoint.config, str(path)))
-    load_weights(model, checkpoint.weights, str(path))
-    return model, checkpoint
+    return ctc_of(checkpoint, where), checkpoint
 
 
 def load_alphabet(place: Path) -> Alphabet:
-    """The alphabet of a fine-tuning run, of its checkpoint, or an alphabet.json.
+    """The alphabet of a recogniser wherever `open_checkpoint` finds one, or an alphabet.json.
 
     Raises:
         CheckpointError: nothing there that has an alphabet.
@@ -54,16 +47,41 @@ def load_alphabet(place: Path) -> Alphabet:
         return Alphabet.load(place)
     if (place / "alphabet.json").is_file():
         return Alphabet.load(place / "alphabet.json")
-    path = checkpoint_path(place)
-    state = read_checkpoint(path).state
-    if "alphabet" not in state:
-        raise CheckpointError(f"{path}: has no alphabet; give a fine-tuning run or an alphabet.json")
-    return Alphabet.from_dict(state["alphabet"], str(path))
+    checkpoint, where = open_checkpoint(place)
+    if "alphabet" not in checkpoint.state:
+        raise CheckpointError(f"{where}: has no alphabet; give a fine-tuning run or an alphabet.json")
+    return Alphabet.from_dict(checkpoint.state["alphabet"], where)
 
 
-def _encoder_config(checkpoint: Checkpoint, path: Path) -> EncoderConfig:
+def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
+    """The encoder in a checkpoint. Raises CheckpointError where it has none or another shape."""
+    encoder = Wav2Vec2Encoder(encoder_config(checkpoint, where))
+    start = "encoder."
+    weights = {name.removeprefix(start): v for name, v in checkpoint.weights.items() if name.startswith(start)}
+    load_weights(encoder, weights, where)
+    return encoder
+
+
+def ctc_of(checkpoint: Checkpoint, where: str) -> CTCModel:
+    """The network of a checkpoint of kind "ctc". Raises CheckpointError where it has another shape."""
+    model = CTCModel(from_dict(CTCConfig, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
+def pretraining_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2:
+    """The network of a checkpoint of kind "wav2vec2". Raises CheckpointError where it has another shape."""
+    model = Wav2Vec2(from_dict(Wav2Vec2Config, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
+def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
+    """Configuration of the encoder in a checkpoint. Raises CheckpointError where it has none."""
     if checkpoint.kind == "wav2vec2":
-        return from_dict(Wav2Vec2Config, checkpoint.config, str(path)).encoder
+        return from_dict(Wav2Vec2Config, checkpoint.config, where).encoder
     if checkpoint.kind == "ctc":
-        return from_dict(CTCConfig, checkpoint.config, str(path)).encoder
-    raise CheckpointError(f"{path}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder")
+        return from_dict(CTCConfig, checkpoint.config, where).encoder
+    if checkpoint.kind == "encoder":
+        return from_dict(EncoderConfig, checkpoint.config, where)
+    raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder")

@@ -33,7 +33,8 @@ class Arguments:
     """
 
     recognizer: tyro.conf.Positional[Path]
-    """A fine-tuning run, a checkpoint, or the JSON file of an earlier evaluation."""
+    """A fine-tuning run or checkpoint, a Hugging Face folder or hub name, a fairseq .pt; or the JSON file of an earlier
+    evaluation."""
     more: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("[RECOGNIZER] CORPUS")]
     """More of those, and corpus folders or manifests with transcripts."""
     split: str = "test"
@@ -47,6 +48,8 @@ class Arguments:
     """Write a page of every utterance, worst first, to listen to and to read."""
     worst: int = 5
     """Utterances to show word by word, those with the most errors."""
+    adapter: str | None = None
+    """Which language or speaker, of a model with adapters for several."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
     precision: Precision = "auto"
@@ -73,7 +76,9 @@ def run(arguments: list[str]) -> None:
         if place.suffix == ".json":
             results[str(place)] = read_evaluation(place)
             continue
-        recognizer = Recognizer.load(place, chosen.device, lm=config, precision=chosen.precision)
+        recognizer = Recognizer.load(
+            place, chosen.device, lm=config, precision=chosen.precision, adapter=chosen.adapter
+        )
         results[str(place)] = evaluate(recognizer, wanted, chosen.unknown, chosen.batch_seconds, config.nbest)
         say_note(recognizer.decoder)
     console, last = Console(highlight=False), list(results.values())[-1]

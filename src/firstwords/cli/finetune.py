@@ -26,7 +26,7 @@ class Arguments:
     corpus: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("CORPUS")]
     """Corpus folders or manifests with transcripts."""
     source: Annotated[str, tyro.conf.arg(name="from")]
-    """A pre-training run or checkpoint; or the name of a pre-training recipe, for random weights of its shape."""
+    """A run or checkpoint, a Hugging Face folder or hub name, a fairseq .pt; or a recipe, for random weights."""
     out: Path
     """Folder of the run."""
     config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]

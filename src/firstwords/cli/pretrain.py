@@ -27,6 +27,8 @@ class Arguments:
     out: Path
     """Folder of the run."""
     config: Annotated[PretrainConfig, tyro.conf.arg(name="")]
+    source: Annotated[str | None, tyro.conf.arg(name="from")] = None
+    """A model to go on from, ours, Hugging Face's or fairseq's; its architecture replaces the recipe's."""
     recipe: str = "wav2vec2-base"
     """A recipe that comes with Firstwords (wav2vec2-tiny, -small, -base, -large, -large-vox) or a YAML file."""
 
@@ -36,4 +38,4 @@ def run(arguments: list[str]) -> int:
     config = load_recipe(recipe, "pretrain", PretrainConfig)
     default = Arguments(corpus=tyro.MISSING, out=tyro.MISSING, config=config, recipe=recipe)
     chosen = parse(Arguments, arguments, "pretrain", default)
-    return pretrain(chosen.corpus, chosen.out, chosen.config)
+    return pretrain(chosen.corpus, chosen.out, chosen.config, chosen.source)

@@ -35,7 +35,7 @@ class Arguments:
     """
 
     recognizer: tyro.conf.Positional[Path]
-    """A fine-tuning run, or a checkpoint."""
+    """A fine-tuning run or checkpoint, a Hugging Face folder or hub name, a fairseq .pt."""
     recordings: Annotated[tyro.conf.Positional[tuple[Path, ...]], several("RECORDING")] = ()
     """Files, folders (searched for recordings), corpus folders or manifests."""
     format: Format = "text"
@@ -48,6 +48,8 @@ class Arguments:
     """Transcribe what is being said, until Ctrl-C."""
     step: float = 0.5
     """With --microphone: seconds between two looks at what was heard."""
+    adapter: str | None = None
+    """Which language or speaker, of a model with adapters for several."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
     precision: Precision = "auto"
@@ -88,7 +90,11 @@ def run(arguments: list[str]) -> int:
         batch_seconds=chosen.batch_seconds,
     )
     recognizer = Recognizer.load(
-        chosen.recognizer, chosen.device, lm=decoder_config(chosen.decoder), precision=chosen.precision
+        chosen.recognizer,
+        chosen.device,
+        lm=decoder_config(chosen.decoder),
+        precision=chosen.precision,
+        adapter=chosen.adapter,
     )
     recognizer.settings = replace(settings, temperature=recognizer.settings.temperature)
     if chosen.microphone:

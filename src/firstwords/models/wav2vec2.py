@@ -34,6 +34,10 @@ class EncoderConfig:
     """On the projected latents that enter the Transformer. Source: BASE pre-training."""
     normalize_waveform: bool = False
     """Zero mean, unit variance per utterance: off for BASE, on for layer-norm models (LV-60k, XLSR)."""
+    normalize_epsilon: float = 1e-5
+    """Added to that variance: 1e-5 in fairseq's models, 1e-7 in Hugging Face's."""
+    latent_norm: bool = True
+    """Layer norm on the latents before they are projected; a few distilled HuBERT models have none."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Wav2Vec2Encoder(nn.Module):
         self.config = config
         self.feature_encoder = LogMel() if config.frontend == "log_mel" else FeatureEncoder(config.feature_encoder)
         latent_dim, self.dim = self.feature_encoder.output_dim, config.transformer.dim
-        self.latent_norm = nn.LayerNorm(latent_dim)
+        self.latent_norm: nn.Module = nn.LayerNorm(latent_dim) if config.latent_norm else nn.Identity()
         self.projection = nn.Linear(latent_dim, self.dim)
         self.mask_embedding = nn.Parameter(torch.rand(self.dim))
         self.transformer = Transformer(config.transformer)

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 
 from firstwords.config import check_shares
 from firstwords.errors import ConfigError
+from firstwords.nn.adapters import Adapter, LowRank
 from firstwords.nn.attention import attention
 from firstwords.nn.dropout import dropout
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.position_convolution import PositionConvolution
+from firstwords.nn.relative_positions import PositionGate, RelativePositions
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class TransformerConfig:
     """Inside the feed-forward part. Source: BASE pre-training."""
     layerdrop: float = 0.05
     """Probability that an update leaves a block out. Source: BASE pre-training."""
+    relative_buckets: int = 0
+    """Buckets of WavLM's gated relative position bias (320 in the released models); 0 for none."""
+    relative_distance: int = 800
+    """Frames beyond which that bias tells distances apart no more. Source: WavLM."""
+    adapter_dim: int = 0
+    """Width of a bottleneck adapter after each block, as in Massively Multilingual Speech (16); 0 for none."""
+    low_rank: int = 0
+    """Rank of a trained change of query and value projections (LoRA); 0 for none."""
 
 
 class TransformerBlock(nn.Module):
@@ -57,21 +67,31 @@ class TransformerBlock(nn.Module):
         self.feed_forward_in = nn.Linear(config.dim, config.feed_forward_dim)
         self.feed_forward_out = nn.Linear(config.feed_forward_dim, config.dim)
         self.feed_forward_norm = nn.LayerNorm(config.dim)
+        self.position_gate = PositionGate(config.dim, config.heads) if config.relative_buckets else None
+        self.adapter = Adapter(config.dim, config.adapter_dim) if config.adapter_dim else None
+        self.low_rank = LowRank(config.dim, config.low_rank) if config.low_rank else None
         for linear in (self.attention_inputs, self.attention_output, self.feed_forward_in, self.feed_forward_out):
             nn.init.normal_(linear.weight, std=0.02)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor, attend: Tensor | None) -> Tensor:
-        """`attend` (B, 1, 1, T) is True at frames that may be looked at; None means all."""
+    def forward(self, x: Tensor, attend: Tensor | None, positions: Tensor | None = None) -> Tensor:
+        """`attend` (B, 1, 1, T) is True at frames that may be looked at; None means all. `positions`: (H, T, T)."""
         if self.config.norm_first:
-            x = x + self._attention(self.attention_norm(x), attend)
-            return x + self._feed_forward(self.feed_forward_norm(x))
-        x = self.attention_norm(x + self._attention(x, attend))
-        return self.feed_forward_norm(x + self._feed_forward(x))
+            x = x + self._attention(self.attention_norm(x), attend, positions)
+            x = x + self._feed_forward(self.feed_forward_norm(x))
+        else:
+            x = self.attention_norm(x + self._attention(x, attend, positions))
+            x = self.feed_forward_norm(x + self._feed_forward(x))
+        return x if self.adapter is None else self.adapter(x)
 
-    def _attention(self, x: Tensor, attend: Tensor | None) -> Tensor:
+    def _attention(self, x: Tensor, attend: Tensor | None, positions: Tensor | None) -> Tensor:
         batch, frames, dim = x.shape
-        heads = self.attention_inputs(x).view(batch, frames, 3, self.config.heads, -1)
+        if self.position_gate is not None and positions is not None:
+            attend = self.position_gate(x, positions, attend)
+        projected = self.attention_inputs(x)
+        if self.low_rank is not None:
+            projected = projected + self.low_rank(x)
+        heads = projected.view(batch, frames, 3, self.config.heads, -1)
         query, key, value = heads.permute(2, 0, 3, 1, 4)
         dropped = self.config.attention_dropout if self.training else 0.0
         mixed = attention(query, key, value, attend, dropped)
@@ -98,11 +118,23 @@ class Transformer(nn.Module):
             )
         if config.layers < 0:
             raise ConfigError(f"transformer: layers must not be below 0, found {config.layers}")
+        if config.relative_buckets and (
+            config.relative_buckets < 4 or config.relative_distance <= config.relative_buckets // 4
+        ):
+            raise ConfigError(
+                f"transformer: relative_buckets must be 0 or at least 4, and relative_distance above a quarter of it; "
+                f"found {config.relative_buckets} and {config.relative_distance}"
+            )
         check_shares("transformer", config, "dropout", "attention_dropout", "activation_dropout", "layerdrop")
         self.config = config
         self.position = PositionConvolution(config.dim, config.position_kernel, config.position_groups)
         self.norm = nn.LayerNorm(config.dim)
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.layers))
+        self.relative_positions = (
+            RelativePositions(config.heads, config.relative_buckets, config.relative_distance)
+            if config.relative_buckets
+            else None
+        )
 
     def forward(
         self, x: Tensor, lengths: Tensor, layer: int | None = None, kept: Sequence[bool] | None = None
@@ -126,9 +158,10 @@ class Transformer(nn.Module):
         x = dropout(x, self.config.dropout, self.training)
         if kept is None and self.training and self.config.layerdrop:
             kept = (torch.rand(len(self.blocks)) > self.config.layerdrop).tolist()
+        positions = None if self.relative_positions is None else self.relative_positions(x.shape[1])
         for number, block in enumerate(self.blocks[:layer]):
             if kept is None or kept[number]:
-                x = block(x, attend)
+                x = block(x, attend, positions)
         if self.config.norm_first and layer is None:
             x = self.norm(x)
         return x

@@ -22,6 +22,8 @@ BOUNDARY = "|"
 """What stands between words; index 1 in alphabets built here."""
 SPECIALS = frozenset({BLANK, "<pad>", "<s>", "</s>", "<unk>"})
 """Symbols that no transcript spells and `decode` drops (converted models carry them)."""
+UNUSED = "<unused"
+"""Start of the names of outputs to which a converted model gives no symbol; `decode` drops them too."""
 
 Units = Literal["characters", "phonemes"]
 
@@ -51,7 +53,7 @@ class Alphabet:
             raise TextError(f"an alphabet holds the word boundary {BOUNDARY!r}; this one does not")
         if twice := [symbol for symbol, count in Counter(self.symbols).items() if count > 1]:
             raise TextError(f"symbols stand twice in the alphabet: {_listed(twice)}")
-        object.__setattr__(self, "_ids", {s: i for i, s in enumerate(self.symbols) if s not in SPECIALS})
+        object.__setattr__(self, "_ids", {s: i for i, s in enumerate(self.symbols) if not _is_special(s)})
 
     @classmethod
     def build(
@@ -106,7 +108,7 @@ class Alphabet:
 
         Boundaries at the edges and repeated ones vanish.
         """
-        symbols = [symbol for index in ids if (symbol := self.symbols[index]) not in SPECIALS]
+        symbols = [symbol for index in ids if not _is_special(symbol := self.symbols[index])]
         if self.units == "characters":
             return " ".join("".join(" " if symbol == BOUNDARY else symbol for symbol in symbols).split())
         words = " ".join(symbols).split(BOUNDARY)
@@ -198,6 +200,10 @@ def transcript_of(utterance: Utterance, units: Units) -> str | None:
         f'utterance {utterance.id}: "phones" holds {_shortened(str(phones))}; '
         'expected a text for each word: ["W IY0", "K AO0 L"]'
     )
+
+
+def _is_special(symbol: str) -> bool:
+    return symbol in SPECIALS or symbol.startswith(UNUSED)
 
 
 def _listed(symbols: list[str], most: int = 12) -> str:

@@ -159,10 +159,10 @@ def id_bytes(utterance: Utterance) -> bytes:
     return utterance.id.encode("utf-8", "surrogatepass")
 
 
-def read_waveform(utterance: Utterance, normalize: bool) -> torch.Tensor:
-    """Samples (samples,), with zero mean and unit variance if asked. Raises AudioError."""
+def read_waveform(utterance: Utterance, normalize: bool, epsilon: float = 1e-5) -> torch.Tensor:
+    """Samples (samples,), with zero mean and unit variance (plus `epsilon`) if asked. Raises AudioError."""
     samples = torch.from_numpy(utterance.read())
-    return normalize_waveform(samples[None])[0] if normalize else samples
+    return normalize_waveform(samples[None], epsilon=epsilon)[0] if normalize else samples
 
 
 def is_silent(waveform: torch.Tensor) -> bool:

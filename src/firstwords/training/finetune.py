@@ -16,7 +16,7 @@ from firstwords.config import to_dict
 from firstwords.corpus.batches import Bucket, UpdatePlan
 from firstwords.corpus.utterance import Utterance
 from firstwords.decoding.greedy import blank_share, greedy
-from firstwords.errors import AudioError, CorpusError, TextError
+from firstwords.errors import AudioError, ConfigError, CorpusError, TextError
 from firstwords.losses.ctc import ctc_loss, frames_needed
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2vec2 import EncoderConfig
@@ -28,6 +28,7 @@ from firstwords.training.config import OptimizerConfig, ScheduleConfig, Training
 from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
 from firstwords.training.loader import Loader
 from firstwords.training.processes import Processes
+from firstwords.training.small_weights import base_of, fix_the_rest, is_small
 from firstwords.training.task import Sums
 
 
@@ -81,6 +82,13 @@ class AdaptConfig:
     """Of the feature encoder; 0 keeps it as pre-trained. Random weights always train with 1."""
     final_dropout: float = 0.0
     """Before the output layer. Source: fairseq."""
+    method: Literal["all", "adapter", "lora"] = "all"
+    """What learns: everything; bottleneck adapters after each block; or low-rank changes of queries and values. With
+    the last two the encoder stays as it is, is not saved again, and serves many runs."""
+    adapter_dim: int = 16
+    """Width of the adapters; a model that has some keeps its own. Source: Massively Multilingual Speech."""
+    low_rank: int = 8
+    """Rank of the low-rank changes. Source: LoRA section 7.2 (ranks of 4 to 8 do as well as larger ones)."""
     fresh_blocks: int = 0
     """Top Transformer blocks that start anew; after short pre-training they know masks better than speech."""
 
@@ -96,6 +104,8 @@ class AdaptConfig:
                 attention_dropout=self.attention_dropout,
                 activation_dropout=self.activation_dropout,
                 layerdrop=self.layerdrop,
+                adapter_dim=encoder.transformer.adapter_dim or self.adapter_dim * (self.method == "adapter"),
+                low_rank=self.low_rank * (self.method == "lora"),
             ),
         )
 
@@ -194,8 +204,19 @@ class Finetuning:
         adapted = config.adapt.apply(encoder, random=weights is None)
         self.model = CTCModel(CTCConfig(adapted, len(self.alphabet), config.adapt.final_dropout))
         if weights is not None:
-            self.model.encoder.load_state_dict(self._kept(weights))
+            small = {n: v for n, v in self.model.encoder.state_dict().items() if is_small(n) and n not in weights}
+            self.model.encoder.load_state_dict(self._kept(weights) | small)
         self.frozen_updates = round(config.frozen * config.steps) if weights is not None else 0
+        self.base: dict[str, str] = {}
+        if config.adapt.method != "all":
+            if weights is None or config.adapt.fresh_blocks:
+                raise ConfigError(
+                    f"adapt.method {config.adapt.method} trains small weights in a fixed encoder: start from a "
+                    "pre-trained one, with --adapt.fresh-blocks 0"
+                )
+            self.kind, self.frozen_updates = "adapter", 0
+            self.base = base_of(source, weights)
+            fix_the_rest(self.model)
         self.labels: dict[str, list[int]] = {}
         self._pairs: list[tuple[str, str]] = []
         self.training = _some_hours(self._usable(training, strict=True), config.data.hours, config.seed)
@@ -280,7 +301,7 @@ class Finetuning:
         waveforms, masks, channel_masks, used = [], [], [], []
         for utterance in utterances:
             try:
-                waveform = read_waveform(utterance, encoder.config.normalize_waveform)
+                waveform = read_waveform(utterance, encoder.config.normalize_waveform, encoder.config.normalize_epsilon)
             except AudioError as error:
                 self.skipped.add(utterance.id, str(error))
                 continue
@@ -419,7 +440,7 @@ class Finetuning:
 
     def state(self) -> dict[str, Any]:
         """The alphabet, and what was fine-tuned."""
-        return {"alphabet": self.alphabet.to_dict(), "source": self.source}
+        return {"alphabet": self.alphabet.to_dict(), "source": self.source} | self.base
 
     def config(self) -> dict[str, Any]:
         """The network's configuration."""

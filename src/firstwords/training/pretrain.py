@@ -107,7 +107,10 @@ class WholeUpdate:
 
 
 class Pretraining:
-    """wav2vec 2.0's objective as a Task of the loop."""
+    """wav2vec 2.0's objective as a Task of the loop.
+
+    `weights` of a model to go on from replace those that the seed draws.
+    """
 
     kind = "wav2vec2"
     best_is_low = "bits"
@@ -119,12 +122,15 @@ class Pretraining:
         validation: Sequence[Utterance],
         processes: Processes,
         skipped: Skipped,
+        weights: dict[str, Tensor] | None = None,
     ) -> None:
         self.settings = config
         self.skipped = skipped
         self.processes = processes
         torch.manual_seed(config.seed)
         self.model = Wav2Vec2(config.model)
+        if weights is not None:
+            self.model.load_state_dict(self.model.state_dict() | weights)
         codebooks = config.model.quantizer.groups * config.model.quantize_targets
         self.health = Health(config.chance_patience, codebooks, codebooks * config.model.quantizer.entries)
         self.crop = round(config.data.crop_seconds * SAMPLE_RATE)
@@ -181,7 +187,7 @@ class Pretraining:
                     self.skipped.add(utterance.id, f"utterance {utterance.id}: nothing to hear: silence, or one value")
                 continue
             if config.encoder.normalize_waveform:
-                waveform = normalize_waveform(waveform[None])[0]
+                waveform = normalize_waveform(waveform[None], epsilon=config.encoder.normalize_epsilon)[0]
             waveform = waveform[start : start + samples]
             frames = model.encoder.frames(len(waveform))
             if frames < 1:

@@ -44,6 +44,8 @@ def snapshot(task: Task[Any], progress: Progress, optimizer: torch.optim.Optimiz
         "best": None if math.isinf(progress.best) else progress.best,
     }
     weights = dict(task.model.state_dict())
+    if task.kind == "adapter":  # the rest lies where it came from and never changes
+        weights = {name: value for name, value in task.model.named_parameters() if value.requires_grad}
     return Checkpoint(task.kind, task.config(), weights, moments, {"progress": saved} | task.state())
 
 
@@ -55,7 +57,8 @@ def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pro
     last = run.last()
     if last is None:
         return Progress()
-    load_weights(model, last.weights, str(run.folder))
+    found = dict(model.state_dict()) | last.weights if last.kind == "adapter" else last.weights
+    load_weights(model, found, str(run.folder))
     names = [name for name, _ in model.named_parameters()]
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in last.optimizer.items():

@@ -1,0 +1,109 @@
+"""The network in plain operators, for other runtimes: the modules of `nn` take short cuts that no exporter follows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from firstwords.errors import CheckpointError
+from firstwords.models.heads import CTCModel
+from firstwords.models.wav2vec2 import Wav2Vec2Encoder
+from firstwords.nn.transformer import TransformerBlock
+
+
+class PlainNetwork(nn.Module):
+    """Waveforms as recorded to logits (or features, of an encoder alone), equal to the model it is made from.
+
+    Normalisation of the waveform is part of it, and what lies beyond an utterance's end changes nothing.
+    """
+
+    def __init__(self, model: CTCModel | Wav2Vec2Encoder) -> None:
+        super().__init__()
+        encoder = model.encoder if isinstance(model, CTCModel) else model
+        if encoder.config.frontend != "waveform":
+            raise CheckpointError(f"a model with a {encoder.config.frontend} front end cannot be exported")
+        self.encoder: Any = encoder.eval()
+        self.output = model.output if isinstance(model, CTCModel) else nn.Identity()
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits or features (B, T, V), and valid frames (B,).
+
+        Args:
+            waveforms: (B, samples) at 16 kHz.
+            lengths: (B,) valid samples, int64.
+        """
+        config = self.encoder.config
+        valid = _inside(lengths, waveforms.shape[1]).to(waveforms.dtype)
+        x = waveforms * valid
+        if config.normalize_waveform:
+            count = lengths[:, None].to(x.dtype)
+            x = (x - x.sum(1, keepdim=True) / count) * valid
+            x = x * torch.rsqrt(x.square().sum(1, keepdim=True) / count + config.normalize_epsilon)
+        x, frames = self._latents(x, lengths)
+        x = self.encoder.projection(self.encoder.latent_norm(x))
+        return self.output(self._context(x, frames)), frames
+
+    def _latents(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        encoder = self.encoder.feature_encoder
+        config = encoder.config
+        x = x[:, None]
+        for number, layer in enumerate(encoder.layers):
+            kernel, stride = config.kernels[number], config.strides[number]
+            x = F.conv1d(x, layer.weight, layer.bias, stride)
+            lengths = torch.div(lengths - kernel, stride, rounding_mode="floor") + 1
+            if config.norm == "layer":
+                x = encoder.norms[number](x.transpose(1, 2)).transpose(1, 2)
+            elif number == 0:
+                norm = encoder.norms[0]
+                inside = _inside(lengths, x.shape[2])[:, None].to(x.dtype)
+                count = lengths[:, None, None].to(x.dtype)
+                x = x - (x * inside).sum(2, keepdim=True) / count
+                variance = (x.square() * inside).sum(2, keepdim=True) / count
+                x = x * torch.rsqrt(variance + norm.eps) * norm.weight[:, None] + norm.bias[:, None]
+            x = F.gelu(x)
+        return x.transpose(1, 2), lengths
+
+    def _context(self, x: Tensor, frames: Tensor) -> Tensor:
+        transformer = self.encoder.transformer
+        inside = _inside(frames, x.shape[1])
+        x = x * inside[:, :, None].to(x.dtype)
+        position = transformer.position
+        weight = torch._weight_norm(position.direction, position.gain, 2)
+        padding = position.direction.shape[2] // 2
+        y = F.conv1d(x.transpose(1, 2), weight, position.bias, padding=padding, groups=position.groups)
+        x = x + F.gelu(y[:, :, : x.shape[1]]).transpose(1, 2)
+        norm_first = transformer.config.norm_first
+        x = x if norm_first else transformer.norm(x)
+        bias = torch.zeros_like(inside, dtype=x.dtype).masked_fill(~inside, -math.inf)[:, None, None]
+        relative = None if transformer.relative_positions is None else transformer.relative_positions(x.shape[1])
+        for block in transformer.blocks:
+            if norm_first:
+                x = x + self._attention(block, block.attention_norm(x), bias, relative)
+                x = x + self._feed_forward(block, block.feed_forward_norm(x))
+            else:
+                x = block.attention_norm(x + self._attention(block, x, bias, relative))
+                x = block.feed_forward_norm(x + self._feed_forward(block, x))
+            x = x if block.adapter is None else block.adapter(x)
+        return transformer.norm(x) if norm_first else x
+
+    def _attention(self, block: TransformerBlock, x: Tensor, bias: Tensor, relative: Tensor | None) -> Tensor:
+        heads = block.config.heads
+        query, key, value = (
+            part.unflatten(2, (heads, -1)).transpose(1, 2) for part in block.attention_inputs(x).chunk(3, dim=2)
+        )
+        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[3])
+        if relative is not None and block.position_gate is not None:
+            scores = scores + block.position_gate(x, relative, None)
+        mixed = (scores + bias).softmax(-1) @ value
+        return block.attention_output(mixed.transpose(1, 2).flatten(2))
+
+    def _feed_forward(self, block: TransformerBlock, x: Tensor) -> Tensor:
+        return block.feed_forward_out(F.gelu(block.feed_forward_in(x)))
+
+
+def _inside(lengths: Tensor, size: int) -> Tensor:
+    return torch.arange(size, device=lengths.device) < lengths[:, None]

@@ -1,0 +1,108 @@
+"""Two models on the same sounds: are they the same model?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from firstwords.audio import SAMPLE_RATE
+from firstwords.checkpoints.models import ctc_of, encoder_of, pretraining_of
+from firstwords.checkpoints.own import Checkpoint
+from firstwords.checkpoints.runtimes import Network
+from firstwords.checkpoints.vocabulary import NEVER
+from firstwords.models.wav2vec2 import Wav2Vec2Encoder
+from firstwords.nn.lengths import normalize_waveform
+
+Outputs = list[Tensor]
+"""What a model makes of each probe waveform: (T, V)."""
+
+
+def probe() -> list[Tensor]:
+    """Two sounds of different lengths, always the same: gliding harmonics, a pause, noise; (samples,) at 16 kHz."""
+    random = np.random.default_rng(20)
+    sounds = []
+    for seconds, pitch in ((2.0, 130.0), (1.3, 210.0)):
+        time = np.arange(round(seconds * SAMPLE_RATE)) / SAMPLE_RATE
+        phase = 2 * np.pi * pitch * (time + 0.05 * np.sin(5 * time))
+        sound = sum(np.sin(k * phase) / k for k in range(1, 12)) * (np.sin(6 * time) > -0.6)
+        sounds.append(torch.from_numpy((0.1 * sound + 0.003 * random.standard_normal(len(time))).astype(np.float32)))
+    return sounds
+
+
+def largest_difference(ours: Outputs, theirs: Outputs) -> float:
+    """As a share of the largest value; infinite where shapes differ or values are not numbers."""
+    if [value.shape for value in ours] != [value.shape for value in theirs]:
+        return float("inf")
+    largest = max(float(value.abs().max()) for value in ours)
+    difference = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True)) / max(largest, 1e-12)
+    return difference if np.isfinite(difference) else float("inf")
+
+
+@torch.inference_mode()
+def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) -> Outputs:
+    """Logits of a recogniser; projected context and targets, side by side, of a pre-trained model; else features."""
+    if checkpoint.kind == "ctc":
+        recogniser = ctc_of(checkpoint, where).eval()
+        return [recogniser(_normalized(w, recogniser.encoder)).logits[0] for w in waveforms]
+    if checkpoint.kind == "wav2vec2":
+        model = pretraining_of(checkpoint, where).eval()
+        outputs = []
+        for waveform in waveforms:
+            given = _normalized(waveform, model.encoder)
+            normed = model.encoder.latent_norm(model.encoder.feature_encoder(given, torch.tensor([given.shape[1]])))
+            parts = [model.context_projection(model.encoder(given).features[0])]
+            if model.config.quantize_targets:
+                parts.append(model.target_projection(model.quantizer(normed[0], 1.0).vectors))
+            outputs.append(torch.cat(parts, 1))
+        return outputs
+    encoder = encoder_of(checkpoint, where).eval()
+    return [encoder(_normalized(w, encoder)).features[0] for w in waveforms]
+
+
+@torch.inference_mode()
+def run_transformers(
+    folder: Path, checkpoint: Checkpoint, where: str, waveforms: list[Tensor], language: str | None = None
+) -> Outputs | None:
+    """The same by transformers; None where it is not installed. `checkpoint` is our reading of the folder."""
+    try:
+        import transformers
+    except ImportError:
+        return None
+    transformers.utils.logging.disable_progress_bar()
+    encoder = encoder_of(checkpoint, where)
+    if checkpoint.kind == "ctc":
+        more = {} if language is None else {"target_lang": language, "ignore_mismatched_sizes": True}
+        recogniser = transformers.AutoModelForCTC.from_pretrained(folder, **more).eval()
+        outputs = [recogniser(_normalized(waveform, encoder)).logits[0] for waveform in waveforms]
+        order = checkpoint.state.get("imported", {}).get("outputs")
+        return outputs if order is None else [_like_ours(value, order) for value in outputs]
+    if checkpoint.kind == "wav2vec2":
+        model = transformers.AutoModelForPreTraining.from_pretrained(folder).eval()
+        results = [model(_normalized(waveform, encoder)) for waveform in waveforms]
+        return [torch.cat([r.projected_states[0], r.projected_quantized_states[0]], 1) for r in results]
+    bare = transformers.AutoModel.from_pretrained(folder).eval()
+    return [bare(_normalized(waveform, encoder)).last_hidden_state[0] for waveform in waveforms]
+
+
+def run_padded(network: Network, waveforms: list[Tensor]) -> Outputs:
+    """All waveforms as one padded batch, each result cut to its own frames."""
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    values, frames = network(torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True), lengths)
+    return [row[: int(count)] for row, count in zip(values, frames, strict=True)]
+
+
+def _normalized(waveform: Tensor, encoder: Wav2Vec2Encoder) -> Tensor:
+    """(1, samples) as the model wants it."""
+    config = encoder.config
+    given = waveform[None]
+    return normalize_waveform(given, epsilon=config.normalize_epsilon) if config.normalize_waveform else given
+
+
+def _like_ours(logits: Tensor, order: Sequence[int | None]) -> Tensor:
+    """A foreign model's outputs in the order of our alphabet; those that only we have are as low as ours."""
+    columns = [logits[:, number] if number is not None else torch.full_like(logits[:, 0], NEVER) for number in order]
+    return torch.stack(columns, 1)

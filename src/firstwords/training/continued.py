@@ -1,0 +1,79 @@
+"""Training that goes on from a model that exists: whose architecture it is, what is kept, what starts anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from firstwords.checkpoints.models import encoder_of, pretraining_of
+from firstwords.checkpoints.sources import open_checkpoint
+from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config
+
+
+@dataclass(frozen=True)
+class Start:
+    """A model to go on from."""
+
+    model: Wav2Vec2Config
+    """The recipe's objective on the model's architecture."""
+    weights: dict[str, Tensor]
+    """Of all that is kept, by our names."""
+    notes: list[str]
+    """What the user should know, in sentences."""
+
+
+def pretraining_start(source: str, recipe: Wav2Vec2Config) -> Start:
+    """Where pre-training goes on from `source`: its architecture and weights, the recipe's dropouts, masks and loss.
+
+    The quantiser and the projections in which context and targets are compared are kept where the model has them, and
+    start anew where it is an encoder or a recogniser only.
+
+    Raises:
+        CheckpointError: nothing to read there.
+    """
+    checkpoint, where = open_checkpoint(source)
+    notes = [f"{source}: {note}" for note in checkpoint.state.get("notes", ())]
+    if checkpoint.kind != "wav2vec2":
+        encoder = encoder_of(checkpoint, where)
+        notes.append(f"{source}: the encoder goes on learning; it comes without a quantiser, so a new one starts")
+        kept = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+        return Start(replace(recipe, encoder=_architecture(encoder.config, recipe.encoder)), kept, notes)
+    model = pretraining_of(checkpoint, where)
+    found = model.config
+    notes.append(
+        f"{source}: encoder and quantiser go on learning; the temperature starts at "
+        f"{recipe.quantizer.temperature_start:g} again (model.quantizer.temperature_start)"
+    )
+    merged = replace(
+        recipe,
+        encoder=_architecture(found.encoder, recipe.encoder),
+        quantizer=replace(
+            recipe.quantizer,
+            groups=found.quantizer.groups,
+            entries=found.quantizer.entries,
+            dim=found.quantizer.dim,
+            depth=found.quantizer.depth,
+            factor=found.quantizer.factor,
+        ),
+        final_dim=found.final_dim,
+        quantize_targets=found.quantize_targets,
+        quantize_inputs=found.quantize_inputs,
+    )
+    return Start(merged, dict(model.state_dict()), notes)
+
+
+def _architecture(found: EncoderConfig, recipe: EncoderConfig) -> EncoderConfig:
+    """The shape of the model found, with the recipe's dropouts and gradient scale."""
+    return replace(
+        found,
+        input_dropout=recipe.input_dropout,
+        feature_encoder=replace(found.feature_encoder, gradient_scale=recipe.feature_encoder.gradient_scale),
+        transformer=replace(
+            found.transformer,
+            dropout=recipe.transformer.dropout,
+            attention_dropout=recipe.transformer.attention_dropout,
+            activation_dropout=recipe.transformer.activation_dropout,
+            layerdrop=recipe.transformer.layerdrop,
+        ),
+    )
