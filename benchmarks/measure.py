@@ -107,6 +107,9 @@ def _work(pipe: Connection, contender: Contender, threads: int) -> None:
     torch.set_num_threads(threads)
     try:
         step = contender.prepare(*contender.arguments)
+        warm = torch.randn(2, 1024, 1024, requires_grad=True)
+        torch.mm(*warm).sum().backward()  # the libraries' own code and buffers are no contender's
+        del warm
         held = _memory("VmRSS")
         _forget_peak()
         pipe.send({})
