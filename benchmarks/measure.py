@@ -8,7 +8,6 @@ matrix product, measured in the same rounds.
 from __future__ import annotations
 
 import contextlib
-import contextlib
 import ctypes
 import datetime
 import json
