@@ -4,8 +4,8 @@
 
 Same beam, same language-model weight (pyctcdecode takes natural logarithms), same word score, no pruning of labels,
 and the same words. pyctcdecode (pip install --no-deps pyctcdecode pygtrie kenlm) always writes words outside its list,
-at a cost, and sums over paths; "its pruning" is its defaults, narrower than ours; where it is not installed its row says so. All decode in one process, except
-"2 processes", Firstwords' own pool.
+at a cost, and sums over paths; "its pruning" is its defaults, narrower than ours. Where it is not installed its row
+says so. All decode in one process, except "2 processes", Firstwords' own pool.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ matrix product, measured in the same rounds.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import json
 import multiprocessing
@@ -107,6 +108,11 @@ def _work(pipe: Connection, contender: Contender, threads: int) -> None:
     torch.set_num_threads(threads)
     try:
         step = contender.prepare(*contender.arguments)
+        warm = torch.randn(2, 1024, 1024, requires_grad=True)
+        torch.mm(*warm).sum().backward()  # the libraries' own code and buffers are no contender's
+        del warm
+        with contextlib.suppress(OSError, AttributeError):  # glibc would keep what was freed, and hide as much
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
         held = _memory("VmRSS")
         _forget_peak()
         pipe.send({})

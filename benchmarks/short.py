@@ -21,7 +21,7 @@ from firstwords.nn.precision import fast_bfloat16
 
 SHORT: dict[str, str] = {
     "contrastive_loss": "--crops 4x10 --rounds 3",
-    "inference": "--lengths 15 60 mixed --rounds 2 --warmup 1",
+    "inference": "--lengths 15 60 --rounds 2 --warmup 1 --peers transformers openvino",
     "pretraining_step": "--crops 4x10 --dropouts 0 --rounds 2 --warmup 1",
     "finetuning_step": "--crops 4x10 --dropouts 0 --rounds 2 --warmup 1",
     "data": "--minutes 1 --rounds 3 --runs wav2vec2-tiny",

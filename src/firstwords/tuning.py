@@ -63,7 +63,7 @@ class Trial:
 
     settings: SearchSettings
     errors: ErrorCounts
-    stage: Literal["default", "anywhere", "nearby", "beam"]
+    stage: Literal["default", "spread", "near", "beam"]
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def tune(heard: Sequence[Heard], alphabet: Alphabet, config: DecoderConfig, sear
     decode, first, close = _decoder(replace(config, nbest=1), alphabet)
     emissions = [one.emissions for one in heard]
 
-    def attempt(settings: SearchSettings, stage: Literal["default", "anywhere", "nearby", "beam"]) -> Trial:
+    def attempt(settings: SearchSettings, stage: Literal["default", "spread", "near", "beam"]) -> Trial:
         readings = decode(emissions, settings)
         texts = [alphabet.decode(best.labels) for best, *_ in readings]
         pairs = zip(heard, texts, strict=True)
@@ -130,20 +130,20 @@ def tune(heard: Sequence[Heard], alphabet: Alphabet, config: DecoderConfig, sear
 
 def _proposal(
     number: int, search: TuneConfig, ranges: np.ndarray, found: Tuning, first: SearchSettings
-) -> tuple[SearchSettings, Literal["anywhere", "nearby"]]:
+) -> tuple[SearchSettings, Literal["spread", "near"]]:
     """The next weights: spread evenly at first, then ever nearer to the best so far."""
     local = round(search.trials * LOCAL_SHARE)
     low, high = ranges[:, 0], ranges[:, 1]
     if number < search.trials - local:
         points = torch.quasirandom.SobolEngine(len(ranges), scramble=True, seed=search.seed).draw(number)
         values = low + points[-1].double().numpy() * (high - low)
-        return _with(first, values), "anywhere"
+        return _with(first, values), "spread"
     done = (number - (search.trials - local)) / max(1, local - 1)
     step = FIRST_STEP * (LAST_STEP / FIRST_STEP) ** done
     best = found.best.settings
     centre = np.array([best.lm_weight, best.word_score, best.unknown_score])[: len(ranges)]
     noise = np.random.default_rng((search.seed, number)).standard_normal(len(ranges))
-    return _with(first, np.clip(centre + step * (high - low) * noise, low, high)), "nearby"
+    return _with(first, np.clip(centre + step * (high - low) * noise, low, high)), "near"
 
 
 def _with(settings: SearchSettings, values: np.ndarray) -> SearchSettings:

@@ -20,6 +20,10 @@ WORDS = [
     {"update": 25, "valid_bits_per_label": 5.0, "valid_wer": 1.0, "valid_cer": 2.9},
     {"update": 50, "valid_bits_per_label": 3.0, "valid_wer": 0.9, "valid_cer": 0.5},
 ]
+READING = [
+    {"update": 25, "bits_per_character": 4.0, "perplexity": 16.0, "learning_rate": 1e-3},
+    {"update": 50, "valid_bits_per_character": 3.0, "valid_perplexity": 8.0},
+]
 
 
 def write_log(folder: Path, records: list[dict[str, float]], cut_off: bool = False) -> Path:
@@ -29,8 +33,8 @@ def write_log(folder: Path, records: list[dict[str, float]], cut_off: bool = Fal
     return folder
 
 
-@pytest.mark.parametrize("records", [LISTENING, LISTENING[2:], WORDS, WORDS[:1]])
-def test_a_run_of_either_kind_however_short_gets_its_picture(tmp_path: Path, records: list[dict[str, float]]) -> None:
+@pytest.mark.parametrize("records", [LISTENING, LISTENING[2:], WORDS, WORDS[:1], READING, READING[:1]])
+def test_a_run_of_any_kind_however_short_gets_its_picture(tmp_path: Path, records: list[dict[str, float]]) -> None:
     path = plot_run(write_log(tmp_path / "run", records, cut_off=True))
     assert path == tmp_path / "run" / CURVES
     assert path.read_bytes().startswith(b"\x89PNG")

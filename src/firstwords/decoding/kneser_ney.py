@@ -67,7 +67,7 @@ def estimate(
         left = np.bincount(part.context, np.where(kept, taken, adjusted), minlength=len(probability))
         gamma = np.divide(left, total, out=np.ones(len(total)), where=total > 0)
         if number > 1:
-            backoff = np.log10(gamma[place >= 0]).astype(np.float32)
+            backoff = np.log10(np.maximum(gamma[place >= 0], 1e-30)).astype(np.float32)  # a discount may be 0
             tables[-1] = Ngrams(tables[-1].context, tables[-1].word, tables[-1].log10, backoff)
         probability = (adjusted - taken) / total[part.context] + gamma[part.context] * probability[part.suffix]
         log10 = np.log10(probability[kept]).astype(np.float32)

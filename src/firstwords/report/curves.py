@@ -76,7 +76,7 @@ def plot_curves(
     if listening is not None:
         _draw_listening(panels[0], listening)
     if words:
-        _draw_words(panels[(listening is not None)], words)
+        _draw_words(panels[int(listening is not None)], words)
     if reading is not None:
         _draw_reading(panels[-1], reading)
     write_sheet(path, figure, panels, "update")

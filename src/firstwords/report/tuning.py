@@ -22,7 +22,7 @@ def print_tuning(found: Tuning, console: Console | None = None) -> None:
         title=f"{len(found.trials)} trials, the best {min(SHOWN, len(ranked))}",
         title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False,
     )  # fmt: skip
-    names = ["error rate", "wrong", "sub", "del", "ins", "LM weight", "word score", "unknown", "beam", "found"]
+    names = ["error rate", "wrong", "sub", "del", "ins", "weight", "word score", "unknown", "beam", "found"]
     for name in names:
         if name != "unknown" or opened:
             table.add_column(name, justify="left" if name == "found" else "right", no_wrap=True)
