@@ -16,11 +16,12 @@ def attention(query: Tensor, key: Tensor, value: Tensor, attend: Tensor | None, 
 
     Args:
         query, key, value: (B, H, T, d).
-        attend: (B, 1, 1, T) bool, True at frames that may be looked at; None means all.
+        attend: (B, 1, 1, T) bool, True at frames that may be looked at, or (B, H, T, T) added to the scores; None
+            means all.
         dropout: on the attention probabilities. torch's fused attention has none on a CPU and falls back to a slow
-            form; there ours goes head by head instead.
+            form; there ours goes head by head instead, where nothing is added to the scores.
     """
-    if dropout == 0 or query.device.type != "cpu":
+    if dropout == 0 or query.device.type != "cpu" or (attend is not None and attend.dtype != torch.bool):
         return F.scaled_dot_product_attention(query, key, value, attn_mask=attend, dropout_p=dropout)
     seed = int(torch.randint(2**62, ()))
     return _DroppedAttention.apply(query, key, value, attend, dropout, seed)
