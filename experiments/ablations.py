@@ -41,6 +41,8 @@ class Settings:
     """Updates of each listening, 24 s of audio each."""
     finetune_steps: int = 500
     """Updates of each fine-tuning."""
+    variants: tuple[int, ...] = tuple(range(len(VARIANTS)))
+    """Which of the variants, by number."""
     at_once: int = 2
     """Trainings side by side, a core each."""
 
@@ -49,18 +51,19 @@ def main() -> None:
     settings = tyro.cli(Settings)
     prepared(settings.speech, settings.work, ENGLISH)
     trials: list[Trial] = []
-    for number, (changes, _) in enumerate(VARIANTS.values()):
+    chosen = [(number, *list(VARIANTS.items())[number]) for number in settings.variants]
+    for number, _, (changes, _) in chosen:
         heard = listening(f"ablation-{number}", settings.steps)
         trials.append(Trial(heard.name, ENGLISH, heard.recipe, merged(heard.changes, changes)))
         words = {
             "steps": settings.finetune_steps, "data": {"hours": 1 / 6},
-            "training": {"validate_every": 250, "save_every": 250},
+            "training": {"validate_every": settings.finetune_steps // 2, "save_every": 250},
         }  # fmt: skip
         trials.append(Trial(f"ablation-{number}-words", SENTENCES, "ctc-small", words, heard.name, TESTS))
     run_all(trials, settings.work, settings.at_once)
     rows = []
-    for number, (name, (_, paper)) in enumerate(VARIANTS.items()):
-        heard, words = (scores(settings.work, trial) for trial in trials[2 * number : 2 * number + 2])
+    for place, (_, name, (_, paper)) in enumerate(chosen):
+        heard, words = (scores(settings.work, trial) for trial in trials[2 * place : 2 * place + 2])
         cells = [percent(words[f"{corpus}/test"], "cer") for corpus in SENTENCES[:3]]
         bits = f"{heard['valid_bits']:.2f} of {heard['valid_chance_bits']:.2f}"
         codes = f"{heard['valid_codes_perplexity']:.0f}" if "valid_codes_perplexity" in heard else "-"
