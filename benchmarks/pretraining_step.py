@@ -9,6 +9,7 @@ noise for audio. Ours also reads its crops from WAV files.
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,9 @@ from firstwords.training.processes import Processes
 def ours(size: str, utterances: int, seconds: float, precision: str, dropout: float) -> Step:
     """One update as the training loop does it, its batch included."""
     config = pretraining(size, dropout)
+    config = replace(config, data=replace(config.data, min_seconds=min(seconds, 0.5), crop_seconds=seconds))
     folder = tempfile.TemporaryDirectory()
-    corpus = []
-    random = np.random.default_rng(1)
-    for number in range(utterances):
-        path = Path(folder.name) / f"{number}.wav"
-        soundfile.write(path, 0.1 * random.standard_normal(round(seconds * SAMPLE_RATE)), SAMPLE_RATE)
-        corpus.append(Utterance(id=str(number), audio=path, duration=seconds))
+    corpus = write_noise(Path(folder.name), utterances, seconds)
     task = Pretraining(config, corpus, [], Processes("auto"), Skipped())
     model = task.model.to(device()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
@@ -56,6 +53,17 @@ def ours(size: str, utterances: int, seconds: float, precision: str, dropout: fl
         return parts.seconds
 
     return step
+
+
+def write_noise(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
+    """WAV files of noise."""
+    random = np.random.default_rng(1)
+    made = []
+    for number in range(utterances):
+        path = folder / f"{number}.wav"
+        soundfile.write(path, 0.1 * random.standard_normal(round(seconds * SAMPLE_RATE)), SAMPLE_RATE)
+        made.append(Utterance(id=str(number), audio=path, duration=seconds))
+    return made
 
 
 def theirs(size: str, utterances: int, seconds: float, precision: str, dropout: float) -> Step:

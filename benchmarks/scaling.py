@@ -16,25 +16,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import soundfile
 import torch
 import tyro
-from measure import Contender, Parts, Step, Timing, autocast, device, interleave, processor, quiet, ratios, save
+from measure import Contender, Step, Timing, autocast, device, interleave, processor, quiet, ratios, save
+from pretraining_step import ours, write_noise
 from rich.console import Console
 from rich.table import Table
 from sizes import pretraining
-from updates import learn
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.commands import pretrain
 from firstwords.config import from_dict
-from firstwords.corpus.manifest import read_manifest, write_manifest
-from firstwords.corpus.utterance import Utterance
+from firstwords.corpus.manifest import write_manifest
 from firstwords.models.heads import CTCConfig, CTCModel
-from firstwords.training.data import Skipped
-from firstwords.training.pretrain import PretrainConfig, Pretraining
-from firstwords.training.processes import Processes
+from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.run import read_log
 
 
@@ -128,43 +123,7 @@ def print_rows(title: str, rows: list[dict[str, Any]]) -> None:
 
 def prepare_update(size: str, utterances: int, seconds: float, precision: str) -> Step:
     """One update as the training loop does it, its batch included."""
-    config = pretraining(size, 0.0)
-    config = replace(config, data=replace(config.data, min_seconds=min(seconds, 0.5), crop_seconds=seconds))
-    folder = tempfile.TemporaryDirectory()
-    corpus = read_manifest(write_noise(Path(folder.name), utterances, seconds))
-    task = Pretraining(config, corpus, [], Processes("auto"), Skipped())
-    model = task.model.to(device()).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    update = 0
-
-    def step() -> dict[str, float]:
-        nonlocal update
-        parts = Parts()
-        assert folder  # kept while the step lives
-        batch = task.make_batch(corpus, round(seconds * SAMPLE_RATE), (1, update))
-        assert batch is not None
-        parts.done("batch")
-        counts = task.count([batch])
-        with autocast(precision):
-            loss, _ = task.loss(model, batch, update, counts, task.survey([batch], update, counts))
-        parts.done("forward")
-        learn(loss, optimizer, parts)
-        update += 1
-        return parts.seconds
-
-    return step
-
-
-def write_noise(folder: Path, utterances: int, seconds: float) -> Path:
-    """A corpus of WAV files; its manifest."""
-    random = np.random.default_rng(1)
-    made = []
-    for number in range(utterances):
-        path = folder / f"{number}.wav"
-        soundfile.write(path, 0.1 * random.standard_normal(round(seconds * SAMPLE_RATE)), SAMPLE_RATE)
-        made.append(Utterance(id=str(number), audio=path, duration=seconds))
-    write_manifest(made, folder / "manifest.jsonl")
-    return folder / "manifest.jsonl"
+    return ours(size, utterances, seconds, precision, 0.0)
 
 
 def prepare_inference(size: str, utterances: int, seconds: float, precision: str) -> Step:
@@ -186,7 +145,8 @@ def share(settings: Settings) -> dict[str, Any]:
     timings = [Timing(f"{what.split('x')[0]} processes x {what.split('x')[1]} threads") for what in settings.processes]
     threads_before = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        manifest = write_noise(Path(folder), 16, settings.crop)
+        manifest = Path(folder) / "manifest.jsonl"
+        write_manifest(write_noise(Path(folder), 16, settings.crop), manifest)
         for number in range(settings.rounds):
             for what, timing in zip(settings.processes, timings, strict=True):
                 processes, threads = (int(part) for part in what.split("x"))
