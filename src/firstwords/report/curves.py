@@ -21,7 +21,7 @@ LOSS_CEILING = 6.0
 RATE_CEILING = 110.0
 """Percent; above 100 a recogniser writes more than was said."""
 
-COLOURS = ("#1f6fb4", "#d9661f", "#3a8f4d", "#8457a8")
+COLOURS = ("#1f6fb4", "#d9661f", "#3a8f4d", "#8457a8", "#c23b6b", "#1a9aa0", "#8a6d1f", "#30363d", "#e0a100")
 GREY = "#7f7f7f"
 
 
