@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -16,13 +17,13 @@ from firstwords.nn.position_convolution import FixedPositionConvolution
 from firstwords.nn.transformer import TransformerConfig
 
 
-def model(norm: str, kernel: int = 128) -> CTCModel:
+def model(norm: str, kernel: int = 128, frontend: str = "waveform", **changes: int) -> CTCModel:
     torch.manual_seed(0)
     features = FeatureEncoderConfig(channels=(16,) * 7, norm=norm, bias=norm == "layer")  # type: ignore[arg-type]
     transformer = TransformerConfig(
-        layers=2, dim=32, feed_forward_dim=64, heads=4, norm_first=norm == "layer", position_kernel=kernel
+        layers=2, dim=32, feed_forward_dim=64, heads=4, norm_first=norm == "layer", position_kernel=kernel, **changes
     )
-    built = CTCModel(CTCConfig(EncoderConfig(feature_encoder=features, transformer=transformer), 7)).eval()
+    built = CTCModel(CTCConfig(EncoderConfig(frontend, features, transformer), 7)).eval()  # type: ignore[arg-type]
     position = built.encoder.transformer.position
     position.gain.data *= 1 + torch.rand_like(position.gain)  # as if trained
     return built
@@ -53,6 +54,28 @@ def test_bfloat16_is_near(norm: str, level: float) -> None:
         ours, theirs = ready(waveforms, lengths), plain(waveforms, lengths)
     difference = ours.logits[1, :15].float() - theirs.logits[1, :15]
     assert float(difference.square().mean().sqrt()) < 0.03 * float(theirs.logits.std())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frontend": "log_mel"},
+        {"norm": "layer", "relative_buckets": 32},
+        {"norm": "layer", "adapter_dim": 4},
+        {"norm": "layer", "low_rank": 2},
+    ],
+    ids=str,
+)
+def test_bfloat16_of_every_kind(changes: dict[str, Any]) -> None:
+    """Alone and padded: log-mel bands, WavLM's positions, adapters, low-rank changes."""
+    plain = model(**{"norm": "group", **changes})
+    ready = for_inference(copy.deepcopy(plain), "bfloat16")
+    waveforms = torch.randn(2, 9000)
+    for lengths in (torch.tensor([9000, 9000]), torch.tensor([9000, 5001])):
+        with torch.inference_mode():
+            ours, theirs = ready(waveforms, lengths), plain(waveforms, lengths)
+        difference = ours.logits[1, :15].float() - theirs.logits[1, :15]
+        assert float(difference.square().mean().sqrt()) < 0.03 * float(theirs.logits.std())
 
 
 def test_wide_kernels_in_fourier_space(monkeypatch: pytest.MonkeyPatch) -> None:

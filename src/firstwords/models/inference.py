@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 
 from firstwords.models.heads import CTCModel
+from firstwords.nn.log_mel import LogMel
 from firstwords.nn.position_convolution import FixedPositionConvolution, PositionConvolution
 from firstwords.nn.precision import fast_bfloat16
 
@@ -26,4 +27,8 @@ def for_inference(model: CTCModel, precision: Precision = "auto", device: str = 
     transformer: Any = model.encoder.transformer
     if isinstance(transformer.position, PositionConvolution):
         transformer.position = FixedPositionConvolution(transformer.position, dtype)
-    return model.to(dtype) if dtype != torch.float32 else model
+    if dtype != torch.float32:
+        model.to(dtype)
+        if isinstance(model.encoder.feature_encoder, LogMel):  # its constants would lose digits
+            model.encoder.feature_encoder = LogMel(dtype).to(device)
+    return model

@@ -30,8 +30,10 @@ class LogMel(nn.Module):
     receptive_field = WINDOW + HOP
     hop = HOP * STACKED
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+        """`dtype`: what features come in; they are computed in float32 whatever that is."""
         super().__init__()
+        self.dtype = dtype
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.register_buffer("filters", mel_filters(BANDS, 512), persistent=False)
 
@@ -57,7 +59,7 @@ class LogMel(nn.Module):
             else:
                 mean, variance = (part.to(stacked) for part in statistics)
             normed = (stacked - mean) * torch.rsqrt(variance + 1e-5) * valid
-            return normed.flatten(2)
+            return normed.flatten(2).to(self.dtype)
 
     def moments(self) -> Moments:
         """Gathers `statistics` of a recording that comes in parts."""
