@@ -10,6 +10,7 @@ from conftest import tone
 
 from firstwords.nn import feature_encoder, fused_convolution
 from firstwords.nn.feature_encoder import FeatureEncoder, FeatureEncoderConfig
+from firstwords.nn.fused_convolution import Activation, activate_and_convolve
 from firstwords.nn.strided_convolution import StridedConvolution, strided_products
 
 CHANNELS = (6, 6, 8, 8, 8, 8, 8)
@@ -111,11 +112,20 @@ def test_strided_convolution_equals_conv1d(kernel: int, stride: int, spare: int)
     torch.manual_seed(kernel * 100 + stride)
     layer = StridedConvolution(3, 4, kernel, stride, bias=True)
     x = torch.randn(2, kernel + spare, 3, requires_grad=True)
-    ours = layer(x)
+    ours = strided_products(x, layer.weight, stride) + layer.bias
     theirs = F.conv1d(x.transpose(1, 2), layer.weight, layer.bias, stride).transpose(1, 2)
+    assert_same(ours, theirs, [x, *layer.parameters()])
+    # The same behind an activation, whose bias is that of the convolution before.
+    bias = torch.randn(3, requires_grad=True)
+    ours = activate_and_convolve(x, Activation(bias=bias), 1e-5, layer.weight, stride)
+    theirs = F.conv1d(F.gelu(x + bias).transpose(1, 2), layer.weight, None, stride).transpose(1, 2)
+    assert_same(ours, theirs, [x, bias, layer.weight])
+
+
+def assert_same(ours: torch.Tensor, theirs: torch.Tensor, inputs: list[torch.Tensor]) -> None:
+    """Values, and gradients to `inputs`."""
     torch.testing.assert_close(ours, theirs)
     weight = torch.randn_like(ours)
-    inputs = [x, *layer.parameters()]
     for own, other in zip(
         torch.autograd.grad((ours * weight).sum(), inputs),
         torch.autograd.grad((theirs * weight).sum(), inputs),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class StridedConvolution(nn.Module):
-    """Convolution without padding: (B, T, C_in) to (B, (T - kernel) // stride + 1, C_out).
+    """The weights of a convolution; `strided_products` applies them, in slices or whole (nn/fused_convolution.py).
 
     `weight` is (C_out, C_in, kernel) as in torch.nn.Conv1d. Weights start Kaiming-normal, biases as in Conv1d
     (fairseq wav2vec2.py).
@@ -31,13 +31,9 @@ class StridedConvolution(nn.Module):
             bound = (inputs * kernel) ** -0.5
             nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Tensor) -> Tensor:
-        result = strided_products(x, self.weight, self.stride)
-        return result if self.bias is None else result + self.bias.to(result.dtype)
-
 
 def strided_products(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """x (B, T, C_in), weight (C_out, C_in, k) to (B, T_out, C_out)."""
+    """Convolution without padding: x (B, T, C_in), weight (C_out, C_in, k) to (B, (T - k) // stride + 1, C_out)."""
     dtype = product_dtype(weight)
     result: Tensor = _Products.apply(x.to(dtype).contiguous(), weight.to(dtype), stride)
     return result
