@@ -39,7 +39,7 @@ from firstwords.recipes import load_recipe
 from firstwords.recognizer import Recognizer
 from firstwords.recording import Recording
 from firstwords.scoring import align
-from firstwords.training.finetune import FinetuneConfig
+from firstwords.training.finetune_config import FinetuneConfig
 
 
 @dataclass

@@ -25,7 +25,7 @@ from firstwords.corpus.prepare import PrepareOptions, prepare
 from firstwords.evaluation import evaluate, in_splits
 from firstwords.recipes import load_recipe
 from firstwords.recognizer import Recognizer
-from firstwords.training.finetune import FinetuneConfig
+from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.run import read_log
 

@@ -15,7 +15,7 @@ from firstwords.config import from_dict, read_yaml, to_dict, write_yaml
 from firstwords.errors import ConfigError
 from firstwords.recipes import load_recipe, recipe_names
 from firstwords.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig, check_training
-from firstwords.training.finetune import FinetuneConfig
+from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.pretrain import PretrainConfig
 
 CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}

@@ -18,7 +18,7 @@ from firstwords.models.wav2vec2 import Wav2Vec2
 from firstwords.nn.feature_encoder import FeatureEncoder
 from firstwords.recipes import load_recipe, recipe_names
 from firstwords.training.config import check_training
-from firstwords.training.finetune import FinetuneConfig
+from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.schedule import learning_rate
 

@@ -22,7 +22,8 @@ from firstwords.text.alphabet import transcript_of
 from firstwords.training.config import check_training
 from firstwords.training.continued import pretraining_start
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
-from firstwords.training.finetune import FinetuneConfig, Finetuning
+from firstwords.training.finetune import Finetuning
+from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.launch import in_processes
 from firstwords.training.loop import train
 from firstwords.training.pretrain import PretrainConfig, Pretraining

@@ -31,7 +31,7 @@ from firstwords.recipes import load_recipe
 from firstwords.recognizer import Recognizer
 from firstwords.report.curves import plot_curves
 from firstwords.scoring import Interval, Score, compare
-from firstwords.training.finetune import FinetuneConfig
+from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.run import read_log
 

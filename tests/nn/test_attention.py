@@ -56,7 +56,7 @@ def test_follows_the_seed() -> None:
     assert not torch.equal(results[0], results[2])
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.05, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize("probability", [0.0, 0.05, 0.1, 0.5, 0.999999, 1.0])
 def test_dropout_keeps_share_and_mean(probability: float) -> None:
     torch.manual_seed(0)
     x = torch.ones(999, 1001)

@@ -18,7 +18,8 @@ from firstwords.cli import main
 from firstwords.config import from_dict
 from firstwords.corpus.manifest import read_manifest
 from firstwords.training.data import Skipped
-from firstwords.training.finetune import FinetuneConfig, Finetuning
+from firstwords.training.finetune import Finetuning
+from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.loop import train
 from firstwords.training.pretrain import PretrainConfig, Pretraining
 from firstwords.training.processes import Processes

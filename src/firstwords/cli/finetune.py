@@ -11,7 +11,7 @@ import tyro
 from firstwords.cli.options import option, parse, several
 from firstwords.commands import finetune
 from firstwords.recipes import load_recipe
-from firstwords.training.finetune import FinetuneConfig
+from firstwords.training.finetune_config import FinetuneConfig
 
 DEFAULT_RECIPE = "ctc-small"
 

@@ -12,7 +12,7 @@ LEVELS = 1 << 16
 
 
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
-    """As torch's dropout. On a CPU the probability is rounded to 1/65,536, and the mask is drawn 15 times as fast."""
+    """As torch's dropout. On a CPU the probability is rounded to 1/65,536, and the whole costs a twelfth."""
     if not training or probability in (0, 1) or x.device.type != "cpu":
         return F.dropout(x, probability, training)
     return x * kept(x.shape, probability) * scale(probability)
@@ -27,9 +27,9 @@ def kept(shape: Sequence[int], probability: float, generator: Generator | None =
 
 def scale(probability: float) -> float:
     """What kept values are multiplied by, so that the mean stays."""
-    return LEVELS / max(1, LEVELS - _dropped(probability))
+    return LEVELS / (LEVELS - _dropped(probability))
 
 
 def _dropped(probability: float) -> int:
-    """How many of the levels are dropped."""
-    return round(probability * LEVELS)
+    """How many of the levels are dropped; never all."""
+    return min(round(probability * LEVELS), LEVELS - 1)
