@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 import tyro
-from measure import Contender, Parts, Step, interleave, processor, save, show, to_json
+from measure import Contender, Parts, Step, device, interleave, processor, save, show, to_json
 from sizes import forward_flop, pretraining
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.nn.precision import fast_bfloat16
 
 Prepare = Callable[[str, int, float, str, float], Step]
 """Of size, utterances, seconds each, precision, dropout."""
@@ -26,7 +27,7 @@ class Settings:
     crops: tuple[str, ...] = ("4x10", "8x15.6")
     """Utterances x seconds."""
     precisions: tuple[str, ...] = ("float32", "bfloat16")
-    """bfloat16 means autocast on both sides."""
+    """bfloat16 means autocast on both sides; "auto" theirs only, where ours does not find it fast on this hardware."""
     dropouts: tuple[float, ...] = (0.0, 0.1)
     """All dropouts of both."""
     rounds: int = 5
@@ -48,17 +49,21 @@ def compare(ours: Prepare, theirs: Prepare) -> None:
             utterances, seconds = int(crop.split("x")[0]), float(crop.split("x")[1])
             for precision in settings.precisions:
                 for dropout in settings.dropouts:
-                    what = (size, utterances, seconds, precision, dropout)
+                    half = precision == "bfloat16" or (precision == "auto" and fast_bfloat16(device()))
+                    what = (size, utterances, seconds, "bfloat16" if half else "float32", dropout)
+                    peer = (*what[:3], "bfloat16" if precision == "auto" else precision, dropout)
                     encoder = pretraining(size, dropout).model.encoder
                     flop = 3 * forward_flop(encoder, utterances, round(seconds * SAMPLE_RATE))
                     timings = interleave(
-                        [Contender("firstwords", ours, what, flop), Contender("transformers", theirs, what, flop)],
-                        settings.rounds, settings.threads, precision, settings.warmup,
+                        [Contender("firstwords", ours, what, flop), Contender("transformers", theirs, peer, flop)],
+                        settings.rounds, settings.threads, what[3], settings.warmup,
                     )  # fmt: skip
                     title = f"{size}, {utterances} x {seconds:g} s, {precision}, dropout {dropout:g}, {processor()}"
                     show(title, timings, "firstwords")
                     names = ("size", "utterances", "seconds", "precision", "dropout")
-                    facts = dict(zip(names, what, strict=True)) | {"threads": settings.threads}
+                    facts = dict(zip(names, (*what[:3], precision, dropout), strict=True)) | {
+                        "threads": settings.threads
+                    }
                     results.append(to_json(timings, "firstwords", **facts))
                     save(settings.out, results)
 

@@ -12,7 +12,7 @@ LEVELS = 1 << 16
 
 
 def dropout(x: Tensor, probability: float, training: bool) -> Tensor:
-    """As torch's dropout. On a CPU the probability is rounded to 1/65,536, and the whole costs a twelfth."""
+    """As torch's dropout. On a CPU the probability is rounded to 1/65,536, which is a fifth faster."""
     if not training or probability in (0, 1) or x.device.type != "cpu":
         return F.dropout(x, probability, training)
     return x * kept(x.shape, probability) * scale(probability)
