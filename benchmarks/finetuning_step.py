@@ -17,6 +17,7 @@ from firstwords.audio import SAMPLE_RATE
 from firstwords.losses.ctc import ctc_loss
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.nn.masking import SpanMaskConfig, draw_mask
+from firstwords.nn.transformer import compile_blocks
 
 LABELS = 32
 LABELS_A_SECOND = 14
@@ -28,10 +29,12 @@ def labels(utterances: int, seconds: float) -> torch.Tensor:
     return torch.randint(1, LABELS, (utterances, round(LABELS_A_SECOND * seconds)), generator=generator)
 
 
-def ours(size: str, utterances: int, seconds: float, precision: str, dropout: float) -> Step:
+def ours(size: str, utterances: int, seconds: float, precision: str, dropout: float, compiled: bool = False) -> Step:
     encoder = pretraining(size, dropout).model.encoder
     encoder = replace(encoder, feature_encoder=replace(encoder.feature_encoder, gradient_scale=0.0))
     model = CTCModel(CTCConfig(encoder, LABELS)).to(device()).train()
+    if compiled:
+        compile_blocks(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     audio = 0.1 * torch.randn(utterances, round(seconds * SAMPLE_RATE), device=device())
     targets = labels(utterances, seconds).to(device())

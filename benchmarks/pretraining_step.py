@@ -21,12 +21,13 @@ from updates import compare, learn
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.corpus.utterance import Utterance
+from firstwords.nn.transformer import compile_blocks
 from firstwords.training.data import Skipped
 from firstwords.training.pretrain import Pretraining
 from firstwords.training.processes import Processes
 
 
-def ours(size: str, utterances: int, seconds: float, precision: str, dropout: float) -> Step:
+def ours(size: str, utterances: int, seconds: float, precision: str, dropout: float, compiled: bool = False) -> Step:
     """One update as the training loop does it, its batch included."""
     config = pretraining(size, dropout)
     config = replace(config, data=replace(config.data, min_seconds=min(seconds, 0.5), crop_seconds=seconds))
@@ -34,6 +35,8 @@ def ours(size: str, utterances: int, seconds: float, precision: str, dropout: fl
     corpus = write_noise(Path(folder.name), utterances, seconds)
     task = Pretraining(config, corpus, [], Processes("auto"), Skipped())
     model = task.model.to(device()).train()
+    if compiled:
+        compile_blocks(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
     update = 0
 

@@ -14,8 +14,8 @@ from sizes import forward_flop, pretraining
 from firstwords.audio import SAMPLE_RATE
 from firstwords.nn.precision import fast_bfloat16
 
-Prepare = Callable[[str, int, float, str, float], Step]
-"""Of size, utterances, seconds each, precision, dropout."""
+Prepare = Callable[..., Step]
+"""Of size, utterances, seconds each, precision, dropout; ours also takes whether blocks are compiled."""
 
 
 @dataclass
@@ -30,6 +30,8 @@ class Settings:
     """bfloat16 means autocast on both sides; "auto" theirs only, where ours does not find it fast on this hardware."""
     dropouts: tuple[float, ...] = (0.0, 0.1)
     """All dropouts of both."""
+    compiled: bool = False
+    """Ours with compiled Transformer blocks (training.compile) as one more contender."""
     rounds: int = 5
     """Measured rounds."""
     warmup: int = 2
@@ -54,10 +56,13 @@ def compare(ours: Prepare, theirs: Prepare) -> None:
                     peer = (*what[:3], "bfloat16" if precision == "auto" else precision, dropout)
                     encoder = pretraining(size, dropout).model.encoder
                     flop = 3 * forward_flop(encoder, utterances, round(seconds * SAMPLE_RATE))
-                    timings = interleave(
-                        [Contender("firstwords", ours, what, flop), Contender("transformers", theirs, peer, flop)],
-                        settings.rounds, settings.threads, what[3], settings.warmup,
-                    )  # fmt: skip
+                    contenders = [
+                        Contender("firstwords", ours, what, flop),
+                        Contender("transformers", theirs, peer, flop),
+                    ]
+                    if settings.compiled:
+                        contenders.insert(1, Contender("firstwords, compiled", ours, (*what, True), flop))
+                    timings = interleave(contenders, settings.rounds, settings.threads, what[3], settings.warmup)
                     title = f"{size}, {utterances} x {seconds:g} s, {precision}, dropout {dropout:g}, {processor()}"
                     show(title, timings, "firstwords")
                     names = ("size", "utterances", "seconds", "precision", "dropout")

@@ -165,3 +165,13 @@ class Transformer(nn.Module):
         if self.config.norm_first and layer is None:
             x = self.norm(x)
         return x
+
+
+def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
+    """Compiles every Transformer block inside `model` in place (torch.compile); parameters keep their names.
+
+    Blocks share one compilation for each length of crop: recordings cut to few lengths pay, whole ones do not.
+    """
+    for module in model.modules():
+        if isinstance(module, TransformerBlock):
+            module.compile(backend=backend)

@@ -52,6 +52,8 @@ class LoopConfig:
     """"auto" takes bfloat16 where the hardware multiplies it fast (recent GPUs, CPUs with AMX)."""
     device: str = "auto"
     """"auto" (a GPU if there is one), "cpu", "cuda"."""
+    compile: bool = False
+    """Compile the Transformer's blocks (torch.compile; wants a C++ compiler): pays where crops have few lengths."""
     processes: int = 1
     """Processes of this machine that share each update: one for each GPU, or core where the model is small."""
     workers: int = 2

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from firstwords.errors import CorpusError, FirstwordsError
 from firstwords.nn.precision import fast_bfloat16
+from firstwords.nn.transformer import compile_blocks
 from firstwords.training.config import LoopConfig
 from firstwords.training.processes import Processes
 from firstwords.training.progress import Meter, Progress, restore, snapshot, time_left
@@ -66,6 +67,8 @@ class _Trainer:
         self.progress = restore(run, self.model, self.optimizer)
         if self.progress.update:
             self.console.print(f"going on in {run.folder} after update {self.progress.update}")
+        if training.compile:
+            compile_blocks(self.model)
         self.module: nn.Module = self.model
         if processes.count > 1:
             self.module = DistributedDataParallel(self.model, find_unused_parameters=True)
