@@ -215,7 +215,9 @@ def _read_ctm(path: Path) -> Iterator[tuple[str, list[Interval]]]:
         try:
             start, duration, label = float(parts[2]), float(parts[3]), parts[4]
         except (IndexError, ValueError) as error:
-            raise AlignmentError(f"{path}, line {number}: not NAME CHANNEL START DURATION LABEL: {line[:60]}") from error
+            raise AlignmentError(
+                f"{path}, line {number}: not NAME CHANNEL START DURATION LABEL: {line[:60]}"
+            ) from error
         found.setdefault(parts[0], []).append(_interval(label, start, start + duration))
     for name, intervals in found.items():
         yield name, _checked(intervals, f"{path}, {name}")
@@ -302,7 +304,9 @@ def _pick(tiers: dict[str, list[Interval]], tier: str | None, path: Path) -> lis
             return tiers[named[0]]
     if len(tiers) == 1:
         return next(iter(tiers.values()))
-    raise AlignmentError(f"{path}: which tier holds the phones? --tier {' or --tier '.join(tiers) or '(there is none)'}")
+    raise AlignmentError(
+        f"{path}: which tier holds the phones? --tier {' or --tier '.join(tiers) or '(there is none)'}"
+    )
 
 
 def _checked(intervals: list[Interval], where: str) -> list[Interval]:
