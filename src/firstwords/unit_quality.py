@@ -81,6 +81,12 @@ class UnitCounts:
     def _phone(self, label: str) -> str:
         return label[:-1] if not self.stress and label in STRESSED else label
 
+    @property
+    def kind(self) -> str:
+        """ "phones", or "characters" where every label is a single letter: a recogniser of letters aligned them."""
+        names = [name for name in self._counts[0].table().names if not name.startswith("(")]
+        return "characters" if names and all(len(name) == 1 for name in names) else "phones"
+
     def qualities(self) -> list[UnitQuality]:
         """Of the units; with several codebooks of all together, and then of each."""
         return [_quality(counts) for counts in self._counts]
