@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -73,13 +74,11 @@ class UnitCounts:
         )
         columns = [numbers[places.reshape(-1)], *(units.T if self.groups > 1 else ())]
         for counts, column in zip(self._counts, columns, strict=True):
-            counts.add(
-                column, frame_labels(intervals, middles, lambda label, own=counts: own.index(self._phone(label)))
-            )
+            counts.add(column, frame_labels(intervals, middles, partial(self._phone, counts)))
         self.utterances += 1
 
-    def _phone(self, label: str) -> str:
-        return label[:-1] if not self.stress and label in STRESSED else label
+    def _phone(self, counts: Cooccurrence, label: str) -> int:
+        return counts.index(label[:-1] if not self.stress and label in STRESSED else label)
 
     @property
     def kind(self) -> str:

@@ -114,7 +114,9 @@ def run(arguments: list[str]) -> None:
     units = write_units(_source(chosen, codebook), utterances, chosen.out, config, codebook)
     for name, reason in (problems | units.skipped).items():
         print(f"left out: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
-    if units.before:
+    if units.before == len(units.sequences):
+        print(f"{chosen.out} was complete already", file=sys.stderr)
+    elif units.before:
         print(f"went on after {units.before} recordings", file=sys.stderr)
     console = Console(highlight=False)
     print_units(units, console)
