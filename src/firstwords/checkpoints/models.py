@@ -9,8 +9,12 @@ from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.config import from_dict
 from firstwords.errors import CheckpointError
 from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.wav2vec import Wav2Vec, Wav2VecConfig, Wav2VecEncoder
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
 from firstwords.text.alphabet import Alphabet
+
+AnyEncoder = Wav2Vec2Encoder | Wav2VecEncoder
+"""They take waveforms, lengths, layer= and states=; have `config`, `frames`, `feature_encoder`, `dim` and `layers`."""
 
 
 def load_encoder_weights(place: str | Path, adapter: str | None = None) -> tuple[Wav2Vec2Encoder, Checkpoint]:
@@ -21,6 +25,16 @@ def load_encoder_weights(place: str | Path, adapter: str | None = None) -> tuple
     """
     checkpoint, where = open_checkpoint(place, adapter)
     return encoder_of(checkpoint, where), checkpoint
+
+
+def load_any_encoder(place: str | Path, adapter: str | None = None) -> tuple[AnyEncoder, Checkpoint]:
+    """The encoder of whatever `open_checkpoint` opens, of any method, and the checkpoint it came from.
+
+    Raises:
+        CheckpointError: missing, cut short, or of another shape than its configuration says.
+    """
+    checkpoint, where = open_checkpoint(place, adapter)
+    return any_encoder_of(checkpoint, where), checkpoint
 
 
 def load_ctc(place: str | Path, adapter: str | None = None) -> tuple[CTCModel, Checkpoint]:
@@ -53,8 +67,13 @@ def load_alphabet(place: Path) -> Alphabet:
     return Alphabet.from_dict(checkpoint.state["alphabet"], where)
 
 
+def any_encoder_of(checkpoint: Checkpoint, where: str) -> AnyEncoder:
+    """The encoder in a checkpoint, of any method. Raises CheckpointError where it has none or another shape."""
+    return wav2vec_of(checkpoint, where).encoder if checkpoint.kind == "wav2vec" else encoder_of(checkpoint, where)
+
+
 def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
-    """The encoder in a checkpoint. Raises CheckpointError where it has none or another shape."""
+    """The wav2vec 2.0 encoder in a checkpoint. Raises CheckpointError where it has none or another shape."""
     encoder = Wav2Vec2Encoder(encoder_config(checkpoint, where))
     start = "encoder."
     weights = {name.removeprefix(start): v for name, v in checkpoint.weights.items() if name.startswith(start)}
@@ -76,6 +95,13 @@ def pretraining_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2:
     return model
 
 
+def wav2vec_of(checkpoint: Checkpoint, where: str) -> Wav2Vec:
+    """The network of a checkpoint of kind "wav2vec". Raises CheckpointError where it has another shape."""
+    model = Wav2Vec(from_dict(Wav2VecConfig, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
 def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
     """Configuration of the encoder in a checkpoint. Raises CheckpointError where it has none."""
     if checkpoint.kind == "wav2vec2":
@@ -84,4 +110,5 @@ def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
         return from_dict(CTCConfig, checkpoint.config, where).encoder
     if checkpoint.kind == "encoder":
         return from_dict(EncoderConfig, checkpoint.config, where)
-    raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder")
+    more = "; its features serve acoustic models, embeddings and classifiers" if checkpoint.kind == "wav2vec" else ""
+    raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder{more}")
