@@ -13,11 +13,14 @@ from rich.console import Console
 from torch import Tensor
 
 from firstwords.checkpoints.models import load_encoder_weights
+from firstwords.coder import Coder
 from firstwords.config import to_dict
+from firstwords.corpus.languages import language_notes
 from firstwords.errors import CheckpointError, FirstwordsError
 from firstwords.models.wav2vec2 import EncoderConfig
 from firstwords.recipes import load_recipe, recipe_names
 from firstwords.report.curves import leave_curves
+from firstwords.report.languages import leave_languages
 from firstwords.text.alphabet import transcript_of
 from firstwords.training.config import check_training
 from firstwords.training.continued import pretraining_start
@@ -62,11 +65,20 @@ def _pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig, source
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
     data = config.data
-    training, validation = choose_splits(utterances, data.train, data.valid, data.held_out)
+    balanced = data.language_alpha is not None
+    training, validation = choose_splits(utterances, data.train, data.valid, data.held_out, balanced)
+    _say(language_notes(training), processes)
     task = Pretraining(config, training, validation, processes, skipped, weights)
     facts = fingerprint(task.training) | ({} if source is None else {"source": source})
     run = Run(out, "pretrain", to_dict(config), facts, processes.main, config.training.tensorboard)
-    return run_task(task, config, run, facts, len(task.validation), skipped, processes)
+    unfinished = run.status.get("state") != "finished"
+    code = run_task(task, config, run, facts, len(task.validation), skipped, processes)
+    if code == 0 and unfinished and processes.main and task.languages:
+        codes = Coder(task.model.eval()) if config.model.quantize_targets else None
+        console = Console(highlight=False, markup=False)
+        seconds = data.valid_seconds / len(task.languages)
+        leave_languages(out, task.training, task.validation, data.language_alpha, codes, console, seconds)
+    return code
 
 
 def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneConfig) -> int:

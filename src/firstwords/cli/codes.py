@@ -10,20 +10,15 @@ from typing import Annotated
 import tyro
 
 from firstwords.cli.options import parse, several
-from firstwords.codes import FileTimes, ManifestTimes, RecognizerTimes, Times, check_field, choose_codes, count_codes
+from firstwords.codes import check_field, choose_codes, count_codes
 from firstwords.corpus.intervals import FIELD, open_alignments
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AlignmentError, ConfigError
 from firstwords.evaluation import in_splits
+from firstwords.phone_times import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.recognizer import Recognizer
-from firstwords.report.codes import (
-    plot_codes,
-    plot_similarity,
-    print_codes,
-    print_similarity,
-    write_counts,
-    write_summary,
-)
+from firstwords.report.code_pictures import plot_codes, plot_similarity
+from firstwords.report.codes import print_codes, print_similarity, write_counts, write_summary
 from firstwords.training.data import read_corpora
 
 

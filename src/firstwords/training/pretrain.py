@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from firstwords.audio import SAMPLE_RATE
 from firstwords.config import to_dict
 from firstwords.corpus.batches import Bucket, UpdatePlan, share
+from firstwords.corpus.languages import LanguageSampler, language_of, languages_of
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AudioError, ConfigError, CorpusError
 from firstwords.losses.contrastive import (
@@ -32,6 +33,7 @@ from firstwords.training.config import TrainingConfig
 from firstwords.training.data import Skipped, id_bytes, is_silent, pad, read_waveform, sample_lengths
 from firstwords.training.health import Health
 from firstwords.training.loader import Loader
+from firstwords.training.multilingual import again, heard_by_language
 from firstwords.training.processes import Processes
 from firstwords.training.task import Sums
 
@@ -54,7 +56,10 @@ class PretrainDataConfig:
     held_out: float = 0.01
     """Share of the training utterances to validate on where no utterance is in a `valid` split."""
     valid_seconds: float = 1800.0
-    """Most audio of a validation."""
+    """Most audio of a validation; several languages share it evenly."""
+    language_alpha: float | None = None
+    """Sample languages (the manifest's `language`) with probability proportional to (n_l / N)^alpha, n_l their hours:
+    1 keeps their proportions, 0 makes them alike. XLSR takes 0.5. None takes every utterance once an epoch."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ class PretrainBatch:
     """How many candidates each utterance has."""
     frames: int
     """Valid frames, of all utterances."""
+    languages: list[str] = field(default_factory=list)
+    """One an utterance."""
 
 
 @dataclass
@@ -136,13 +143,18 @@ class Pretraining:
         self.crop = round(config.data.crop_seconds * SAMPLE_RATE)
         self.training = self._usable(training)
         self.validation = self._usable(validation)
+        names = languages_of(self.training)
+        self.languages = names if len(names) > 1 else ()
+        self._by_language: dict[str, dict[str, float]] = {}
+        lengths, alpha = np.minimum(sample_lengths(self.training), self.crop), config.data.language_alpha
         sizes = config.training
         plan = UpdatePlan(
-            np.minimum(sample_lengths(self.training), self.crop),
+            lengths,
             round(sizes.batch_seconds * SAMPLE_RATE),
             round(sizes.bucket_seconds * SAMPLE_RATE),
             crop=True,
             seed=config.seed,
+            sampler=None if alpha is None else LanguageSampler(self.training, lengths, alpha),
         )
         micro = round(sizes.micro_batch_seconds * SAMPLE_RATE)
         self.loader = Loader(plan, self._load, micro, processes.rank, processes.count, sizes.workers)
@@ -164,7 +176,9 @@ class Pretraining:
         return kept
 
     def _load(self, bucket: Bucket, update: int) -> PretrainBatch | None:
-        return self.make_batch([self.training[i] for i in bucket.members], bucket.samples, (self.settings.seed, update))
+        utterances, copies = (numbers.tolist() for numbers in self.loader.plan.which(bucket.members))
+        chosen = [again(self.training[i], copy) for i, copy in zip(utterances, copies, strict=True)]
+        return self.make_batch(chosen, bucket.samples, (self.settings.seed, update))
 
     def make_batch(self, utterances: Sequence[Utterance], samples: int, seeds: tuple[int, ...]) -> PretrainBatch | None:
         """Reads, crops to `samples` and masks utterances; what cannot be read or heard is left out, whole ones noted.
@@ -172,7 +186,7 @@ class Pretraining:
         Every choice is drawn from (seeds, the utterance's id), never from its neighbours.
         """
         model, config = self.model, self.settings.model
-        waveforms, masks, scored, randoms, noise_seeds = [], [], [], [], []
+        waveforms, masks, scored, randoms, noise_seeds, languages = [], [], [], [], [], []
         for utterance in utterances:
             random = np.random.default_rng([*seeds, *id_bytes(utterance)])
             try:
@@ -196,6 +210,7 @@ class Pretraining:
             spans = draw_spans(frames, config.mask, random)
             mask = leave_one(spans.mask())
             waveforms.append(waveform)
+            languages.append(language_of(utterance))
             masks.append(mask)
             scored.append(scored_frames(mask, spans, config.contrast))
             randoms.append(random)
@@ -220,7 +235,12 @@ class Pretraining:
             noise_seeds,
             [int(pool.sum()) for pool in pools],
             sum(map(len, masks)),
+            languages,
         )
+
+    def heard(self, batches: list[PretrainBatch]) -> Tensor:
+        """(L,) seconds of each of `languages`."""
+        return heard_by_language(self.languages, [(batch.languages, batch.lengths) for batch in batches])
 
     def count(self, batches: list[PretrainBatch]) -> Tensor:
         """Scored frames, candidates, all frames, micro-batches, seconds of audio."""
@@ -302,10 +322,31 @@ class Pretraining:
         return torch.cat(parts)
 
     def validate(self, update: int) -> dict[str, float]:
-        """The objective on validation audio, with the same crops, masks and distractors every time."""
+        """The objective on validation audio, with the same crops, masks and distractors every time; where there are
+        several languages, of each by itself too ("bits/de")."""
+        names = languages_of(self.validation)
+        totals: Sums = {}
+        self._by_language = {}
+        for name in names:
+            own = self._validate([u for u in self.validation if language_of(u) == name], 1 / len(names), update)
+            for key, value in own.items():
+                totals[key] = totals.get(key, torch.zeros_like(value)) + value
+            if self.languages and own:
+                self._by_language[name] = self.describe(own)
+        if not totals:
+            return {}
+        return self.describe(totals) | {
+            f"{key}/{name}": figures[key]
+            for name, figures in self._by_language.items()
+            for key in ("bits", "accuracy", "codes_perplexity")
+            if key in figures
+        }
+
+    def _validate(self, utterances: Sequence[Utterance], share_of: float, update: int) -> Sums:
+        """Sums over as many of the utterances as validation has time for."""
         chosen, seconds = [], 0.0
-        for utterance in sorted(self.validation, key=lambda u: u.id):
-            if seconds < self.settings.data.valid_seconds:
+        for utterance in sorted(utterances, key=lambda u: u.id):
+            if seconds < self.settings.data.valid_seconds * share_of:
                 chosen.append(utterance)
                 seconds += min(utterance.duration or 0, self.settings.data.crop_seconds)
         if not chosen:
@@ -326,7 +367,7 @@ class Pretraining:
                 _, sums = self.loss(self.model, batch, update, self.count([batch]), WholeUpdate(None, alone, []))
                 for name, value in sums.items():
                     totals[name] = totals.get(name, torch.zeros_like(value.cpu())) + value.cpu()
-        return self.describe(totals) if totals else {}
+        return totals
 
     def describe(self, sums: Sums) -> dict[str, float]:
         """Figures for the log, from sums over an interval."""
@@ -358,8 +399,8 @@ class Pretraining:
         return text.rstrip()
 
     def examples(self) -> list[str]:
-        """Codes say nothing to a reader."""
-        return []
+        """Codes say nothing to a reader; how languages fare does."""
+        return [f"  {name}: {self.line(figures)}" for name, figures in self._by_language.items()]
 
     def judge(self, update: int, figures: dict[str, float]) -> tuple[str, str | None]:
         """The run's health."""
