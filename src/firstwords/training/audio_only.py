@@ -263,10 +263,6 @@ class AudioOnly(ABC, Generic[Batch]):
         """See Task."""
 
     @abstractmethod
-    def line(self, figures: dict[str, float]) -> str:
-        """See Task."""
-
-    @abstractmethod
     def judge(self, update: int, figures: dict[str, float]) -> tuple[str, str | None]:
         """See Task."""
 
