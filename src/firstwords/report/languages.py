@@ -84,12 +84,12 @@ def print_languages(found: Sequence[LanguageFigures], console: Console) -> None:
         figures = [f"{one.figures[key]:{form}}" if key in one.figures else "–"
                    for key, form in (("bits", ".3f"), ("accuracy", ".3f"), ("codes_perplexity", ".0f"))]  # fmt: skip
         heard = f"{100 * one.heard_hours / total:.1f} %" if total else "–"
-        table.add_row(one.name, f"{one.corpus_hours:.2f}", f"{100 * one.share:.1f} %", f"{one.heard_hours:.2f} h", heard,
-                      *figures)  # fmt: skip
+        hours = f"{one.corpus_hours:.2f}", f"{100 * one.share:.1f} %", f"{one.heard_hours:.2f} h"
+        table.add_row(one.name, *hours, heard, *figures)
     console.print(table)
     console.print(
-        "hours to learn from; share of what is heard, as asked for; heard, repeats counted; loss and accuracy on held-out "
-        "speech, and codes in use there (perplexity, summed over codebooks)",
+        "hours to learn from; share of what is heard, as asked for; heard, repeats counted; loss and accuracy on "
+        "held-out speech, and codes in use there (perplexity, summed over codebooks)",
         style="dim",
     )
 
