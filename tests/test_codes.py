@@ -152,6 +152,6 @@ def test_nothing_to_count(coder: Coder, corpus: list[Utterance]) -> None:
         count_codes(coder, corpus[6:], None, progress=False)
     with pytest.raises(AlignmentError, match='none of 1 utterances has "segments"'):
         count_codes(coder, corpus[:1], ManifestTimes(), progress=False)
-    with pytest.raises(CorpusError, match="no utterance has 'dialect' in its manifest; there are: .*speaker"):
+    with pytest.raises(CorpusError, match=r"no utterance has 'dialect' in its manifest; there are: .*speaker"):
         check_field(corpus, "dialect")
     check_field(corpus, "speaker")

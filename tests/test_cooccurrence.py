@@ -48,6 +48,14 @@ def test_labels_below_zero_are_left_out() -> None:
     assert counts.table().codes.tolist() == [1, 3, 4] and counts.table().counts.tolist() == [1, 1, 2]
 
 
+def test_without_a_label() -> None:
+    codes, labels = pairs(3)
+    rest = counted(codes, labels).without("b")
+    assert rest.names == tuple("acde") and rest.total == (labels != 1).sum()
+    assert (rest.dense() == np.delete(counted(codes, labels).dense(), 1, 1)[np.isin(np.unique(codes), rest.used)]).all()
+    assert counted(codes, labels).without("none").total == 3000
+
+
 def test_information_is_what_its_definition_says() -> None:
     codes, labels = pairs(1)
     table = counted(codes, labels)
