@@ -76,8 +76,10 @@ def _train(corpora: Sequence[Path], source: str, out: Path, config: ClassifyConf
     if task.cacheable and run.status.get("state") != "finished":
         everything = [*task.training, *task.validation]
         sizes = config.training
-        task.means = layer_means_of(
-            task.model, everything, out / FOLDER, processes, skipped, sizes.micro_batch_seconds, sizes.precision
+        task.hear(
+            layer_means_of(
+                task.model, everything, out / FOLDER, processes, skipped, sizes.micro_batch_seconds, sizes.precision
+            )
         )
     return run_task(task, config, run, facts, len(task.validation), skipped, processes)
 

@@ -97,6 +97,8 @@ def _check_exportable(checkpoint: Checkpoint, encoder: EncoderConfig, kind: str,
             faults.append("a quantiser with several layers")
     if checkpoint.kind == "classifier" and (kind, checkpoint.config["head"]["kind"]) in WITHOUT:
         faults.append(f"a head of kind {checkpoint.config['head']['kind']} on {CLASSES[kind]}")
+    if checkpoint.kind == "classifier" and checkpoint.config["head"]["normalize"]:
+        faults.append("layers normalised before the head (head.normalize)")
     if faults:
         raise CheckpointError(f"{where}: transformers has no model with {' and '.join(faults)}")
 

@@ -34,6 +34,9 @@ class HeadConfig:
     statistics pooling, compared by cosine (speaker verification); "frames": a linear layer on every frame."""
     layers: Literal["weighted", "last"] = "weighted"
     """A weighted sum of all layers, its weights learnt, or the last layer alone."""
+    normalize: bool = False
+    """Each frame of each layer to zero mean and unit variance first, so that no layer is loud (s3prl's option
+    upstream_feature_normalize, off in SUPERB; transformers' heads have none)."""
     projection: int = 256
     """Width of the projection before the mean. Source: SUPERB (s3prl voxceleb1, speech_commands, emotion)."""
     tdnn_dims: tuple[int, ...] = (512, 512, 512, 512, 1500)
@@ -215,11 +218,14 @@ class Classifier(nn.Module):
         if kept is not None:
             more["kept"] = kept
         if self.config.head.layers == "last":
-            features = self.encoder(waveforms, lengths, **more).features
-            return [features], self.encoder.frames(lengths)
-        states: list[Tensor] = []
-        features = self.encoder(waveforms, lengths, **more, states=states).features
-        return [*states[:-1], features], self.encoder.frames(lengths)
+            found = [self.encoder(waveforms, lengths, **more).features]
+        else:
+            states: list[Tensor] = []
+            features = self.encoder(waveforms, lengths, **more, states=states).features
+            found = [*states[:-1], features]
+        if self.config.head.normalize:
+            found = [F.layer_norm(state, state.shape[-1:]) for state in found]
+        return found, self.encoder.frames(lengths)
 
     def forward(
         self,

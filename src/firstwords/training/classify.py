@@ -92,8 +92,8 @@ class Classification:
         if weights is not None:
             self.model.encoder.load_state_dict(weights)
         self.frozen_updates = round(config.frozen * config.steps) if weights is not None else 0
-        self.means: dict[str, Tensor] = {}
-        """(S, D) by id, where each utterance was heard once and for all (training.pooled)."""
+        self._rows: dict[str, int] = {}
+        self._means = self._frames = torch.zeros(0)
         self.training = self._usable(training, learning=True)
         known = self.classes.known(validation, unseen=self.best_is_low == "eer")
         self.validation = self._usable(known, learning=False)
@@ -130,6 +130,14 @@ class Classification:
         config = self.settings
         return config.cache == "auto" and config.learn == "head" and config.head.kind == "mean" and not self.crop
 
+    def hear(self, means: dict[str, Tensor]) -> None:
+        """Takes the (S, D) means of the layers of each utterance, by id (`training.pooled`); none is read again."""
+        self._rows = {name: row for row, name in enumerate(means)}
+        self._means = torch.stack(list(means.values()))
+        seconds = {u.id: u.duration or 0.0 for u in (*self.training, *self.validation)}
+        samples = torch.tensor([round(seconds[name] * SAMPLE_RATE) for name in means])
+        self._frames = self.model.encoder.frames(samples)
+
     def _usable(self, utterances: Sequence[Utterance], learning: bool) -> list[Utterance]:
         """Utterances with a class that are neither too long nor too short; the others are noted and left out."""
         kept = []
@@ -153,8 +161,8 @@ class Classification:
 
     def make_batch(self, utterances: Sequence[Utterance], seeds: tuple[int, ...] | None) -> ClassifyBatch | None:
         """Reads utterances; crops and masks them where `seeds` are given; what cannot be read is noted and left out."""
-        if self.means:
-            return self._heard([u for u in utterances if u.id in self.means])
+        if self._rows:
+            return self._heard([u for u in utterances if u.id in self._rows])
         waveforms, starts, masks, channel_masks, used = [], [], [], [], []
         masked = seeds is not None and self.settings.learn == "all" and (
             self.settings.mask.probability > 0 or self.settings.channel_mask.probability > 0
@@ -196,12 +204,10 @@ class Classification:
     def _heard(self, utterances: list[Utterance]) -> ClassifyBatch | None:
         if not utterances:
             return None
-        means = torch.stack([self.means[u.id] for u in utterances])
-        seconds = [u.duration or 0.0 for u in utterances]
-        frames = torch.tensor([self.model.encoder.frames(round(s * SAMPLE_RATE)) for s in seconds])
-        return ClassifyBatch(
-            None, means, frames, self.classes.targets(utterances), None, None, sum(seconds), utterances
-        )
+        rows = torch.tensor([self._rows[u.id] for u in utterances])
+        seconds = sum(u.duration or 0.0 for u in utterances)
+        targets = self.classes.targets(utterances)
+        return ClassifyBatch(None, self._means[rows], self._frames[rows], targets, None, None, seconds, utterances)
 
     def _targets(self, utterances: Sequence[Utterance], starts: Sequence[float], lengths: Tensor) -> Tensor:
         if self.on_frames:

@@ -60,7 +60,8 @@ def layer_means_of(
     parts = [ordered[first : first + PART] for first in range(0, len(ordered), PART)]
     encoder = fingerprint({f"encoder.{name}": value for name, value in model.encoder.state_dict().items()})
     paths = [folder / f"{number:05}.safetensors" for number in range(len(parts))]
-    marks = [json.dumps([encoder, [(u.id, u.duration) for u in part]]) for part in parts]
+    head = [model.config.head.layers, model.config.head.normalize]
+    marks = [json.dumps([encoder, head, [(u.id, u.duration) for u in part]]) for part in parts]
     missing = [i for i, (path, mark) in enumerate(zip(paths, marks, strict=True)) if _read(path, mark) is None]
     own = missing[processes.rank :: processes.count]
     shown: Any = track(own, len(own), "listening") if processes.main and own else own
