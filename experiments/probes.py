@@ -2,9 +2,9 @@
 
     python experiments/probes.py SPEECH WORK --source RUN
 
-Each probe is `firstwords classify train` and `evaluate` on one corpus: speakers of speechocean762 and of fsdd (own splits
-by utterance, the same speakers on both sides), digits (fsdd), gender and speaker verification (speechocean762, own
-split by speaker). One command, which goes on where it was stopped; a table and confusion matrices under WORK/probes.
+Each probe is `firstwords classify train` and `evaluate` on one corpus: speakers of speechocean762 and of fsdd (own
+splits by utterance, the same speakers on both sides), digits (fsdd), gender and speaker verification (speechocean762,
+own split by speaker). One command, which goes on where it was stopped; tables and pictures under WORK/probes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Probe:
 
 
 def by_utterance(utterances: list[Utterance]) -> list[Utterance]:
-    """Of each speaker 60 % of the utterances to learn from, 15 % to validate on, 25 % to test on, by a hash of the id."""
+    """Of each speaker 60 % of the utterances to learn from, 15 to validate and 25 to test on, by a hash of the id."""
     return _by_share(utterances, lambda u: str(u.speaker), lambda u: u.id)
 
 
@@ -190,23 +190,15 @@ def tables(place: Path) -> str:
             trials.append((features, seed, found["same"], found["different"], _percent(found["eer"]),
                            f"{found['cost']:.3f}", layers, found["minutes"]))  # fmt: skip
         else:
-            rows.append((probe, features, seed, found["utterances"], found["classes"], f"{100 * found['majority']:.1f}",
-                         _percent(found["accuracy"]), _percent(found["macro_f1"]), layers, found["minutes"]))  # fmt: skip
+            figures = (_percent(found["accuracy"]), _percent(found["macro_f1"]), layers, found["minutes"])
+            majority = f"{100 * found['majority']:.1f}"
+            rows.append((probe, features, seed, found["utterances"], found["classes"], majority, *figures))
     header = ("probe", "features", "seed", "test utterances", "classes", "commonest class %", "accuracy % (95 %)",
               "macro-F1 % (95 %)", "layers heard", "minutes")  # fmt: skip
     text = table(header, rows)
     if trials:
-        header = (
-            "features",
-            "seed",
-            "pairs by one",
-            "pairs by two",
-            "EER % (95 %)",
-            "least cost",
-            "layers heard",
-            "minutes",
-        )
-        text += "\n" + table(header, trials)
+        columns = ("features", "seed", "pairs by one", "by two", "EER % (95 %)", "least cost", "layers", "minutes")
+        text += "\n" + table(columns, trials)
     return text
 
 
