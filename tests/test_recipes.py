@@ -17,12 +17,13 @@ from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2vec2 import Wav2Vec2
 from firstwords.nn.feature_encoder import FeatureEncoder
 from firstwords.recipes import load_recipe, recipe_names
+from firstwords.training.classify_config import ClassifyConfig
 from firstwords.training.config import check_training
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.schedule import learning_rate
 
-CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
+CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "classify": ClassifyConfig}
 ALL = [(kind, name) for kind in CONFIGS for name in recipe_names(kind)]
 
 
