@@ -156,25 +156,25 @@ class SpeechClassifier:
 
         arriving = map_in_order(read, enumerate(sources))
         while chunk := list(islice(arriving, READ_AHEAD)):
-            parts = [
-                (number, part)
+            parts = {
+                (number, place): part
                 for number, (_, samples) in enumerate(chunk)
                 if isinstance(samples, Tensor)
-                for part in self._parts(samples)
-            ]
-            decisions: dict[int, list[tuple[Decision, int]]] = {}
+                for place, part in enumerate(self._parts(samples))
+            }
+            decisions: dict[tuple[int, int], Decision] = {}
             for batch in self._batches(parts, round(batch_seconds * SAMPLE_RATE)):
-                decision = self.decide([part for _, part in batch])
-                for row, (number, part) in enumerate(batch):
-                    one = Decision(decision.logits[row], decision.embeddings[row], decision.lengths[row])
-                    decisions.setdefault(number, []).append((one, len(part)))
+                decision = self.decide([parts[key] for key in batch])
+                for row, key in enumerate(batch):
+                    decisions[key] = Decision(decision.logits[row], decision.embeddings[row], decision.lengths[row])
             for number, (name, samples) in enumerate(chunk):
                 if isinstance(samples, AudioError):
                     if skip is None:
                         raise samples
                     skip(name, samples)
                     continue
-                yield self._prediction(name, decisions[number], overlapping)
+                found = [(decisions[key], len(part)) for key, part in parts.items() if key[0] == number]
+                yield self._prediction(name, found, overlapping)
                 if heard is not None:
                     heard(len(samples) / SAMPLE_RATE)
 
@@ -215,16 +215,16 @@ class SpeechClassifier:
             parts[-2:] = [torch.cat(parts[-2:])]
         return parts
 
-    def _batches(self, parts: list[tuple[int, Tensor]], most: int) -> Iterator[list[tuple[int, Tensor]]]:
-        """Parts of like length together, the order of each recording's parts kept."""
+    def _batches(self, parts: dict[tuple[int, int], Tensor], most: int) -> Iterator[list[tuple[int, int]]]:
+        """Parts of like length together, by their keys."""
         spare = SPARE if self.device.type == "cpu" else 1.0
-        batch: list[tuple[int, Tensor]] = []
-        for number, part in sorted(parts, key=lambda item: -len(item[1])):
-            longest = len(batch[0][1]) if batch else 0
-            if batch and (longest * (len(batch) + 1) > most or len(part) < (1 - spare) * longest):
+        batch: list[tuple[int, int]] = []
+        for key in sorted(parts, key=lambda key: -len(parts[key])):
+            longest = len(parts[batch[0]]) if batch else 0
+            if batch and (longest * (len(batch) + 1) > most or len(parts[key]) < (1 - spare) * longest):
                 yield batch
                 batch = []
-            batch.append((number, part))
+            batch.append(key)
         if batch:
             yield batch
 
