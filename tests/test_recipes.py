@@ -18,15 +18,15 @@ from firstwords.models.wav2vec import Wav2Vec
 from firstwords.models.wav2vec2 import Wav2Vec2
 from firstwords.nn.feature_encoder import FeatureEncoder
 from firstwords.recipes import load_recipe, recipe_names
+from firstwords.training.classify_config import ClassifyConfig
 from firstwords.training.config import OptimizerConfig, check_training
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.objectives import objective_of, pretraining_recipe
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.schedule import learning_rate
 
-ALL = [(kind, name) for kind in ("pretrain", "finetune") for name in recipe_names(kind)]
-
-
+CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "classify": ClassifyConfig}
+ALL = [(kind, name) for kind in CONFIGS for name in recipe_names(kind)]
 MODELS = {"wav2vec2": Wav2Vec2, "wav2vec": Wav2Vec}
 
 

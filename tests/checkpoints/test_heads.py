@@ -23,5 +23,18 @@ def test_kept_and_named(tmp_path: Path) -> None:
     assert torch.equal(checkpoint.weights["head.classifier.weight"], torch.ones(3, 16))
     loaded, _ = load_encoder_weights(tmp_path / "model")
     assert loaded.dim == 16
-    notes = write_huggingface(checkpoint, tmp_path / "again", where)
+    write_huggingface(checkpoint, tmp_path / "again", where)
+    again = load_file(tmp_path / "again" / "model.safetensors")
+    assert torch.equal(again["classifier.weight"], torch.ones(3, 16))
+
+
+def test_named_where_it_is_lost(tmp_path: Path) -> None:
+    """transformers has no such class for HuBERT: the encoder is written alone, and that is said."""
+    checkpoint = encoder(KINDS["base"])
+    checkpoint.weights |= {"head.classifier.weight": torch.ones(3, 16), "head.classifier.bias": torch.zeros(3)}
+    checkpoint.state = {
+        "imported": {"model_type": "hubert"},
+        "head": {"kind": "audio-frame-classification", "labels": [], "config": {}},
+    }
+    notes = write_huggingface(checkpoint, tmp_path, "test")
     assert notes == ["only the encoder is written, without its audio-frame-classification head"]

@@ -24,6 +24,7 @@ COMMANDS = {
     "codes": "which phones a model's codes stand for; how languages and speakers share them",
     "compare": "curves of runs over reference curves, and where they stand",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
+    "classify": "speakers, keywords, languages, emotions: train, predict, evaluate; speaker verification",
     "convert": "models to and from Hugging Face, fairseq, ONNX and OpenVINO, proven equal",
 }
 """Each command and what it does; the module of the same name in this folder has its `run(arguments)`."""

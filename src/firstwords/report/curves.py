@@ -39,6 +39,8 @@ def plot_run(folder: Path) -> Path | None:
     path = folder / CURVES
     if any("bits_per_label" in record or "valid_bits_per_label" in record for record in records):
         plot_curves(path, words={"": records}, title=folder.name)
+    elif any("bits_per_decision" in record or "valid_bits_per_decision" in record for record in records):
+        plot_curves(path, deciding=records, title=folder.name)
     elif any("bits_per_character" in record or "valid_bits_per_character" in record for record in records):
         plot_curves(path, reading=records, title=folder.name)
     elif any("bits" in record or "valid_bits" in record for record in records):
@@ -61,8 +63,10 @@ def plot_curves(
     words: Mapping[str, Records] | None = None,
     title: str = "",
     reading: Records | None = None,
+    deciding: Records | None = None,
 ) -> None:
-    """Draws a row of panels for each kind of run: pre-training, fine-tunings one over the other, a language model.
+    """Draws a row of panels for each kind of run: pre-training, fine-tunings one over the other, a language model, a
+    classifier.
 
     Args:
         path: .png, .svg or .pdf.
@@ -70,17 +74,22 @@ def plot_curves(
         words: logs of fine-tuning runs by name: loss, character and word error rate on validation utterances.
         title: over everything.
         reading: log of a run that learnt a language model: loss, perplexity, rate.
+        deciding: log of a run that learnt classes: loss beside chance level, accuracy, macro-F1 or equal error rate.
 
     Raises:
         CheckpointError: the picture cannot be written.
     """
-    figure, panels = sheet((listening is not None) + bool(words) + (reading is not None), title)
+    figure, panels = sheet(
+        (listening is not None) + bool(words) + sum(r is not None for r in (reading, deciding)), title
+    )
     if listening is not None:
         _draw_listening(panels[0], listening)
     if words:
         _draw_words(panels[int(listening is not None)], words)
     if reading is not None:
-        _draw_reading(panels[-1], reading)
+        _draw_reading(panels[-1 - (deciding is not None)], reading)
+    if deciding is not None:
+        _draw_deciding(panels[-1], deciding)
     write_sheet(path, figure, panels, "update")
 
 
@@ -241,6 +250,28 @@ def _draw_reading(panels: Any, records: Records) -> None:
     perplexity.set_yscale("log")
     line(rate, records, "learning_rate", COLOURS[2], "")
     rate.set(title="Learning rate")
+
+
+def _draw_deciding(panels: Any, records: Records) -> None:
+    """Loss, accuracy, and what else validation says: training thin, validation with dots."""
+    loss, accuracy, other = panels
+    for axes, name, scale in ((loss, "bits_per_decision", 1), (accuracy, "accuracy", 100)):
+        line(axes, records, name, COLOURS[0], "training", scale)
+        line(axes, records, f"valid_{name}", COLOURS[1], "validation", scale, dots=True, last="{:.1f}")
+    verifies = any("valid_eer" in record for record in records)
+    chance = next((record["chance_bits"] for record in records if "chance_bits" in record), None)
+    if chance is not None and not verifies:  # a margin makes the loss another one
+        mark_chance(loss, accuracy, chance)
+    loss.set(title="Classes: loss", ylabel="bits a decision")
+    accuracy.set(title="Classes: accuracy", ylabel="%")
+    accuracy.set_ylim(0, 103)
+    line(other, records, "valid_macro_f1", COLOURS[1], "macro-F1", 100, dots=True, last="{:.1f} %")
+    line(other, records, "valid_eer", COLOURS[3], "equal error rate", 100, dots=True, last="{:.1f} %")
+    other.set(title="Classes: validation", ylabel="%")
+    other.set_ylim(0, 103)
+    for axes in panels:
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=9)
 
 
 def line(
