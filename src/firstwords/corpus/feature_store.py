@@ -111,7 +111,7 @@ class FeatureWriter:
         self._part = folder / f"{name}.npy.part"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._part, "wb")  # noqa: SIM115: closed in __exit__
+            self._file = open(self._part, "wb")  # noqa: SIM115
             self._file.write(b"\0" * _HEADER)
         except OSError as error:
             raise CorpusError(f"{self._part}: cannot be written ({error.strerror})") from error
