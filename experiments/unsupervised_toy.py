@@ -39,7 +39,9 @@ def main() -> None:
     arguments.add_argument("--symbols", type=int, default=15)
     arguments.add_argument("--utterances", type=int, default=2000)
     arguments.add_argument("--dim", type=int, default=64)
-    arguments.add_argument("--noise", type=float, default=0.5, help="standard deviation; centres are 1 long on average")
+    arguments.add_argument("--scale", type=float, default=1.0, help="standard deviation of a dimension of the centres")
+    arguments.add_argument("--noise", type=float, default=0.5, help="standard deviation beside the centres' 1")
+    arguments.add_argument("--length", type=int, nargs=2, default=[8, 24], help="phones of a Markov sentence")
     arguments.add_argument("--mix", type=float, default=0.15, help="share of each neighbour's centre")
     arguments.add_argument("--steps", type=int, default=6000)
     arguments.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
@@ -58,9 +60,9 @@ def main() -> None:
         sentences = [line.split() for line in chosen.phones.read_text(encoding="utf-8").splitlines() if line.strip()]
         sentences = [sentences[n] for n in random.permutation(len(sentences))]
     else:
-        sentences = markov_sentences(chosen.symbols, 3 * chosen.utterances, random)
+        sentences = markov_sentences(chosen.symbols, 3 * chosen.utterances, chosen.length, random)
     if chosen.mismatch:
-        other = markov_sentences(chosen.symbols, 2 * chosen.utterances, np.random.default_rng(99))
+        other = markov_sentences(chosen.symbols, 2 * chosen.utterances, chosen.length, np.random.default_rng(99))
         sentences = sentences[: chosen.utterances] + other
     said, read = sentences[: chosen.utterances], sentences[chosen.utterances :]
     counts: dict[str, int] = {}
@@ -111,7 +113,9 @@ def main() -> None:
     (chosen.work / "toy.json").write_text(json.dumps(result, indent=1))
 
 
-def markov_sentences(symbols: int, count: int, random: np.random.Generator) -> list[list[str]]:
+def markov_sentences(
+    symbols: int, count: int, length: list[int], random: np.random.Generator
+) -> list[list[str]]:
     """Sentences of a second-order Markov source: after any two phones a few are likely. <SIL> at both ends."""
     shares = random.dirichlet(np.full(symbols, 0.15), size=(symbols, symbols))
     shares = 0.98 * shares + 0.02 / symbols
@@ -121,7 +125,7 @@ def markov_sentences(symbols: int, count: int, random: np.random.Generator) -> l
     sentences = []
     for _ in range(count):
         one = list(random.integers(symbols, size=2))
-        for draw in random.random(int(random.integers(12, 40))):
+        for draw in random.random(int(random.integers(*length))):
             one.append(min(symbols - 1, int(np.searchsorted(cumulative[one[-2], one[-1]], draw))))
         words = [f"p{number}" for number in one]
         for place in range(len(words) - 1, 0, -1):
@@ -137,7 +141,7 @@ def speak(
     """Segments (sum of T, D), how many each sentence has, and the phone error rate of a perfect classifier."""
     from firstwords.scoring import ErrorCounts, word_errors
 
-    centres = random.standard_normal((len(phones), chosen.dim)).astype(np.float32) / np.sqrt(chosen.dim)
+    centres = random.standard_normal((len(phones), chosen.dim)).astype(np.float32) * chosen.scale
     known = {phone: number for number, phone in enumerate(phones)}
     parts, lengths, total = [], [], ErrorCounts()
     for sentence in said:
@@ -147,7 +151,7 @@ def speak(
         mixed = clean.copy()
         mixed[1:] += chosen.mix * (clean[:-1] - clean[1:])
         mixed[:-1] += chosen.mix * (clean[1:] - clean[:-1])
-        noise = random.standard_normal(mixed.shape).astype(np.float32) * chosen.noise / np.sqrt(chosen.dim)
+        noise = random.standard_normal(mixed.shape).astype(np.float32) * chosen.noise * chosen.scale
         parts.append(mixed + noise)
         lengths.append(len(ids))
         nearest = ((parts[-1][:, None] - centres) ** 2).sum(-1).argmin(-1) if len(lengths) <= 200 else None
