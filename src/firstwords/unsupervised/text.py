@@ -43,7 +43,7 @@ class TextConfig:
     """Which sentences are learnt from, and how they are spelt in phones."""
 
     language: str = "en-us"
-    """espeak-ng's code of the language; `--text.lexicon` needs none."""
+    """espeak-ng's code of the language; with --lexicon it only names the script."""
     lexicon: Path | None = None
     """Pronunciations, a word and its phones a line, in place of espeak-ng's; sentences with other words are left
     out."""
@@ -51,7 +51,7 @@ class TextConfig:
     """Shorter sentences are left out (headlines, names). Ours."""
     max_words: int = 100
     """Longer ones are left out. Ours."""
-    silence: float | None = None
+    silence_probability: float | None = None
     """Probability of a pause between two words; without it 0.25 for 1.0 and 0.5 for 2.0. Source: wav2vec-U."""
     min_phone_count: int | None = None
     """Phones that occur less often, and the sentences that hold them, are left out; without it 3 in 10,000 phones,
@@ -60,13 +60,14 @@ class TextConfig:
     """Words that occur less often do not stand in the lexicon; fairseq takes 2, for text off the web."""
     keep_length: bool = False
     """Tell long vowels from short ones by their length alone (i from iː), too."""
-    seed: int = 0
+    silence_seed: int = 0
     """Of the pauses."""
 
     def check(self) -> None:
         """Raises ConfigError."""
-        if self.silence is not None and not 0 <= self.silence <= 1:
-            raise ConfigError(f"--text.silence {self.silence}: a probability, from 0 to 1")
+        probability = self.silence_probability
+        if probability is not None and not 0 <= probability <= 1:
+            raise ConfigError(f"--silence-probability {probability}: from 0 to 1")
         if not 1 <= self.min_words <= self.max_words:
             raise ConfigError(
                 f"sentences of {self.min_words} to {self.max_words} words: expected 1 or more, and rising"
@@ -108,7 +109,7 @@ def prepare_text(texts: Sequence[Path], folder: Path, config: TextConfig, kind: 
         LanguageModelError, CorpusError, MissingExtraError: as reading, writing and espeak-ng raise them.
     """
     config.check()
-    silence = SILENCE_PROBABILITY[kind] if config.silence is None else config.silence
+    silence = config.silence_probability if config.silence_probability is not None else SILENCE_PROBABILITY[kind]
     summary = TextSummary()
     kept, counts = _choose(_pronounced(texts, config, summary), config, summary)
     if not kept:
@@ -118,7 +119,7 @@ def prepare_text(texts: Sequence[Path], folder: Path, config: TextConfig, kind: 
             f"{summary.unpronounced} could not be pronounced, {summary.rare} had rare phones"
         )
     summary.sentences, summary.phones = len(kept), sum(counts.values())
-    spelt = list(with_silence((tuple(phones for _, phones in one) for one in kept), silence, config.seed))
+    spelt = list(with_silence((tuple(phones for _, phones in one) for one in kept), silence, config.silence_seed))
     pauses = sum(line.count(SILENCE) for line in spelt)
     summary.inventory = (*sorted(counts, key=lambda p: (-counts[p], p)), SILENCE)
     write_lines(folder / "phones.txt", spelt)
@@ -164,7 +165,7 @@ def _sentences(texts: Sequence[Path], config: TextConfig, summary: TextSummary) 
     for line in read_sentences(texts, None):
         scripts = scripts_of_text(line)
         found += scripts
-        if config.lexicon is None and sum(scripts[one] for one in own) < OWN_SCRIPT * max(1, scripts.total()):
+        if sum(scripts[one] for one in own) < OWN_SCRIPT * max(1, scripts.total()):
             summary.foreign += 1
             continue
         spelt = normalize_text(line)
