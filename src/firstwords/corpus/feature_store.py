@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
 from firstwords.errors import CorpusError
 
+_TEXT: Any = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+"""How lists are written: ids come from file names, which need not be Unicode."""
 _HEADER = 128
 """Bytes of an .npy header, with room for any number of frames."""
 
@@ -71,7 +74,7 @@ def read_features(folder: Path, name: str) -> Features:
     try:
         values = np.load(path, mmap_mode="r")
         lengths = np.array([int(line) for line in (folder / f"{name}.lengths").read_text().split()], dtype=np.int64)
-        ids = tuple((folder / f"{name}.ids").read_text(encoding="utf-8").splitlines())
+        ids = tuple((folder / f"{name}.ids").read_text("utf-8", "surrogateescape").split("\n")[:-1])
     except (OSError, ValueError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
         raise CorpusError(f"{path}: the features cannot be read ({reason}); {mend}") from error
@@ -88,33 +91,79 @@ def have_features(folder: Path, name: str) -> bool:
     return all((folder / f"{name}{suffix}").is_file() for suffix in (".npy", ".lengths", ".ids"))
 
 
-class FeatureWriter:
-    """Writes features utterance by utterance, whole or not at all: without an error the files are there at the end.
+def written_with(folder: Path, name: str) -> str | None:
+    """The key of features that were written to the end; None where there are none."""
+    try:
+        return (folder / f"{name}.key").read_text(encoding="utf-8").strip() if have_features(folder, name) else None
+    except OSError:
+        return None
 
-    `with FeatureWriter(folder, "train") as writer: writer.add("id", values)`.
+
+class FeatureWriter:
+    """Writes features utterance by utterance; the files have their names only once all of them are there.
+
+    `with FeatureWriter(folder, "train") as writer: writer.add("id", values)`. After one that was stopped or killed, a
+    writer with the same `key` goes on behind the last utterance that was written: `writer.ids` says which those are.
 
     Args:
         folder: made if it is not there.
         name: of the three files.
         dtype: of the values.
+        key: what the features depend on; unfinished files of another key are thrown away. None never goes on.
 
     Raises:
         CorpusError: the files cannot be written (a full disk, no permission).
     """
 
-    def __init__(self, folder: Path, name: str, dtype: str = "float32") -> None:
-        self.folder, self.name, self.dtype = folder, name, np.dtype(dtype)
+    def __init__(self, folder: Path, name: str, dtype: str = "float32", key: str | None = None) -> None:
+        self.folder, self.name, self.dtype, self.key = folder, name, np.dtype(dtype), key
         self.shape: tuple[int, ...] | None = None
         self.frames = 0
         self.lengths: list[int] = []
         self.ids: list[str] = []
         self._part = folder / f"{name}.npy.part"
+        self._journal_path = folder / f"{name}.journal"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(self._part, "wb")  # noqa: SIM115
-            self._file.write(b"\0" * _HEADER)
+            kept = self._unfinished() if key is not None else 0
+            self._file = open(self._part, "r+b" if kept else "wb")  # noqa: SIM115
+            self._file.truncate(kept)
+            self._file.seek(0, os.SEEK_END)
+            if not kept:
+                self._file.write(b"\0" * _HEADER)
+            self._journal = open(self._journal_path, "a" if kept else "w", **_TEXT)  # noqa: SIM115
+            if not kept:
+                self._journal.write(f"{key}\n")
         except OSError as error:
             raise CorpusError(f"{self._part}: cannot be written ({error.strerror})") from error
+
+    def _unfinished(self) -> int:
+        """Bytes of an earlier, stopped writer that can be kept; takes over what it wrote."""
+        try:
+            size = self._part.stat().st_size
+            first, *lines = self._journal_path.read_text("utf-8", "surrogateescape").split("\n")
+        except OSError:
+            return 0
+        if first != self.key:
+            return 0
+        kept = _HEADER
+        for line in lines[:-1]:  # what follows the last line break was cut
+            length, shape, name = line.split("\t", 2)
+            extent = tuple(int(one) for one in shape.split(",") if one)
+            end = kept + int(length) * int(np.prod(extent)) * self.dtype.itemsize
+            if end > size:
+                break
+            kept, self.shape = end, extent
+            self.frames += int(length)
+            self.lengths.append(int(length))
+            self.ids.append(name)
+        if self.ids:  # lines of utterances that are not there would count twice
+            rows = (self._row(name, n) for name, n in zip(self.ids, self.lengths, strict=True))
+            write_lines(self._journal_path, [first, *rows])
+        return kept if self.ids else 0
+
+    def _row(self, name: str, length: int) -> str:
+        return f"{length}\t{','.join(map(str, self.shape or ()))}\t{name}"
 
     def add(self, name: str, values: np.ndarray) -> None:
         """The features (T, D), or numbers (T,), of the next utterance."""
@@ -123,7 +172,10 @@ class FeatureWriter:
         if values.shape[1:] != self.shape:
             raise ValueError(f"{name}: values of shape {values.shape}, those before had (T, {self.shape})")
         try:
-            self._file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
+            self._file.write(np.ascontiguousarray(values, dtype=self.dtype).tobytes())
+            self._file.flush()
+            self._journal.write(self._row(name, len(values)) + "\n")
+            self._journal.flush()
         except OSError as error:
             raise CorpusError(f"{self._part}: cannot be written ({error.strerror})") from error
         self.frames += len(values)
@@ -146,12 +198,17 @@ class FeatureWriter:
             raise CorpusError(f"{self._part}: cannot be written ({failure.strerror})") from failure
         finally:
             self._file.close()
-            if kind is not None:
+            self._journal.close()
+            if kind is not None and self.key is None:
                 self._part.unlink(missing_ok=True)
+                self._journal_path.unlink(missing_ok=True)
         if kind is None:
             write_lines(self.folder / f"{self.name}.lengths", map(str, self.lengths))
             write_lines(self.folder / f"{self.name}.ids", self.ids)
             os.replace(self._part, self.folder / f"{self.name}.npy")
+            self._journal_path.unlink(missing_ok=True)
+            if self.key is not None:
+                write_lines(self.folder / f"{self.name}.key", [self.key])
 
     def _header(self) -> bytes:
         """Version 1.0 of the .npy format, padded to a size that does not depend on the number of frames."""
@@ -165,7 +222,7 @@ def write_lines(path: Path, lines: Iterable[str] | Sequence[str]) -> None:
     part = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "w", encoding="utf-8") as file:
+        with open(part, "w", **_TEXT) as file:
             file.writelines(line + "\n" for line in lines)
             file.flush()
             os.fsync(file.fileno())

@@ -11,7 +11,7 @@
     text/dict.txt                    a phone and its count a line, the most frequent first, <SIL> last
     text/phones.4.arpa.gz and .6     language models over phones, <SIL> among them
     text/lexicon.txt                 a word and its phones a line; words.arpa.gz is a language model over these words
-    valid.phones                     true phones of the valid utterances where the corpus has them: an id, a tab, phones
+    valid.phones, train.phones       true phones of the utterances where the corpus has them: an id, a tab, phones
 
 Utterances stand in the same order in all files of a split.
 """
@@ -113,14 +113,18 @@ class Prepared:
         """The language model over words."""
         return self.text / "words.arpa.gz"
 
-    @cached_property
-    def valid_phones(self) -> dict[str, list[str]] | None:
-        """The true phones of valid utterances by id, where the corpus has them; never to be used for a choice."""
-        path = self.folder / "valid.phones"
+    def true_phones(self, split: str) -> dict[str, list[str]] | None:
+        """The true phones of a split's utterances by id, where the corpus has them; never to be used for a choice."""
+        path = self.folder / f"{split}.phones"
         if not path.is_file():
             return None
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text("utf-8", "surrogateescape").split("\n")[:-1]
         return {name: phones.split() for name, _, phones in (line.partition("\t") for line in lines)}
+
+    @cached_property
+    def valid_phones(self) -> dict[str, list[str]] | None:
+        """Those of the valid split."""
+        return self.true_phones("valid")
 
 
 def read_prepared(folder: Path) -> Prepared:
