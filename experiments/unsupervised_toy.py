@@ -1,11 +1,11 @@
 """Does the adversarial training find phones without labels? Made-up speech whose truth is known, in minutes.
 
-    python experiments/unsupervised_toy.py WORK --text english.txt [--symbols 15] [--steps 6000] [--seeds 0 1 2 3]
+    python experiments/unsupervised_toy.py WORK [--phones phones.txt] [--symbols 15] [--steps 6000] [--seeds 0 1 2 3]
 
-Sentences come from a text in two halves that share none: one half is "said", the other is only read. With --text they
-are espeak-ng's phones of its sentences; without, a random Markov source of --symbols phones makes them. Each phone said
-becomes one segment or more, Gaussian around its phone's centre, mixed with its neighbours' centres, in --dim dimensions.
-A perfect classifier of segments is reported beside (nearest centre), so that one sees what noise alone costs.
+Sentences are of two halves that share none: one half is "said", the other only read. They are those of a file of phones
+(text/phones.txt of a prepared folder), or a random Markov source of --symbols phones makes them. Each phone said becomes
+one segment or more, Gaussian around its phone's centre, mixed with its neighbours' centres, in --dim dimensions. What a
+classifier makes of the segments that knows the centres is reported beside: what noise alone costs.
 
 Prints every member's label-free figures beside its phone error rate, and which one was chosen. Resumable: the same
 command goes on in WORK.
@@ -35,7 +35,7 @@ SILENCE = "<SIL>"
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("work", type=Path)
-    arguments.add_argument("--phones", type=Path, help="a phone sentence a line, words by a tab; else a Markov source")
+    arguments.add_argument("--phones", type=Path, help="sentences to say and to read, phones between spaces")
     arguments.add_argument("--symbols", type=int, default=15)
     arguments.add_argument("--utterances", type=int, default=2000)
     arguments.add_argument("--dim", type=int, default=64)
@@ -72,14 +72,16 @@ def main() -> None:
     phones = [*sorted((p for p in counts if p != SILENCE), key=lambda p: -counts[p]), SILENCE]
     said = [[phone for phone in sentence if phone in phones] for sentence in said]
     values, lengths, floor = speak(said, phones, chosen, random)
-    print(f"{len(phones)} symbols, {len(said)} utterances, {lengths.sum()} segments ({lengths.mean():.1f} each); "
-          f"segments told by the nearest centre, runs joined: PER {floor:.1%}")
+    print(
+        f"{len(phones)} symbols, {len(said)} utterances, {lengths.sum()} segments ({lengths.mean():.1f} each); "
+        f"segments told by the nearest centre, runs joined: PER {floor:.1%}"
+    )
     count = len(said) // 10
     begin = int(lengths[:count].sum())
     ids = [str(n) for n in range(count)]
     valid = Speech(values[:begin], lengths[:count], ids=ids)
     speech = Speech(values[begin:], lengths[count:])
-    truth = {name: sentence for name, sentence in zip(ids, said[:count], strict=True)}
+    truth = dict(zip(ids, said[:count], strict=True))
     grid = GridConfig(
         tuple(chosen.gradient), tuple(chosen.smoothness), tuple(chosen.diversity), (0.0,), tuple(chosen.seeds)
     )
@@ -102,20 +104,18 @@ def main() -> None:
     rows = []
     for member in training.sweep.members:
         if best := member.best:
-            rows.append({"member": member.number, "seed": member.seed, "penalties": str(member.penalties),
-                         "state": member.state, "update": best.update, "weighted": best.weighted,
-                         "perplexity": best.perplexity, "used": best.used, "fluency": best.fluency, "per": best.per})  # fmt: skip
-            print(f"{member}: {member.state} after {member.until}; best at {best.update}: weighted {best.weighted:.1f}, "
-                  f"perplexity {best.perplexity:.1f}, used {best.used:.0%}, fluency {best.fluency:.2f}, PER {best.per:.1%}")
+            figures = ("update", "weighted", "perplexity", "used", "fluency", "per")
+            row = {name: getattr(best, name) for name in figures}
+            rows.append({"member": member.number, "seed": member.seed, "penalties": str(member.penalties)} | row)
+            shown = "  ".join(f"{name} {value:.3g}" for name, value in row.items())
+            print(f"{member}: {member.state} after {member.until}; best moment: {shown}")
     print(f"chosen: {outcome.chosen}; {outcome.verdict.text if outcome.verdict else ''}")
     result = {"floor": floor, "chosen": outcome.chosen and outcome.chosen.number, "members": rows,
               "verdict": outcome.verdict and outcome.verdict.to_dict()}  # fmt: skip
     (chosen.work / "toy.json").write_text(json.dumps(result, indent=1))
 
 
-def markov_sentences(
-    symbols: int, count: int, length: list[int], random: np.random.Generator
-) -> list[list[str]]:
+def markov_sentences(symbols: int, count: int, length: list[int], random: np.random.Generator) -> list[list[str]]:
     """Sentences of a second-order Markov source: after any two phones a few are likely. <SIL> at both ends."""
     shares = random.dirichlet(np.full(symbols, 0.15), size=(symbols, symbols))
     shares = 0.98 * shares + 0.02 / symbols

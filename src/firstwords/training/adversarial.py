@@ -167,9 +167,7 @@ class Sweep:
             loss.sum().backward()
         self._step(generating, next(iter(batches.values())))
 
-    def _draw(
-        self, seed: int, number: int, batch: UnpairedBatch
-    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Tensor]:
+    def _draw(self, seed: int, number: int, batch: UnpairedBatch) -> tuple[Tensor, tuple[Tensor, ...], Tensor, Tensor]:
         """Features, dropout masks, and draws of the segmenter and of the gradient penalty."""
         first = int(np.random.SeedSequence((seed, number, 2)).generate_state(1, np.uint64)[0] >> 1)
         source = torch.Generator(self.device).manual_seed(first)

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from rich.console import Console
 from torch import Tensor
 
@@ -230,7 +229,9 @@ class SweepTraining:
     def _save(self) -> None:
         """Everything to go on from, and the chosen model."""
         sweep, config = self.sweep, to_dict(self.sweep.shape)
-        weights = {f"running/{name}": value for name, value in sweep.model.state_dict().items()} if sweep.running else {}
+        weights = (
+            {f"running/{name}": value for name, value in sweep.model.state_dict().items()} if sweep.running else {}
+        )
         for number, one in self.best.items():
             weights |= {f"best/{number}/{name}": value for name, value in one.items()}
         moments = {
@@ -255,9 +256,7 @@ class SweepTraining:
             self.run.mark(chosen=member.number, verdict=None if verdict is None else verdict.text)
 
     def _restore(self, last: Checkpoint) -> None:
-        weights = {
-            name.removeprefix("running/"): v for name, v in last.weights.items() if name.startswith("running/")
-        }
+        weights = {name.removeprefix("running/"): v for name, v in last.weights.items() if name.startswith("running/")}
         states = [
             {key.removeprefix(f"{network}/"): v for key, v in last.optimizer.items() if key.startswith(f"{network}/")}
             for network in ("generator", "discriminator")

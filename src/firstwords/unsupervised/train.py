@@ -140,11 +140,13 @@ def notes(speech: Speech, valid: Speech, text: Text, config: AdversarialConfig) 
             "many seeds; published runs have 3,700 (TIMIT) and more. Longer, or more, recordings help most"
         )
     if len(speech) < config.batch:
-        said.append(f"batches have {len(speech)} utterances, not {config.batch}: all there are; small batches often fail")
+        said.append(
+            f"batches have {len(speech)} utterances, not {config.batch}: all there are; small batches often fail"
+        )
     if len(text) < FEW_SENTENCES:
         said.append(
-            f"only {len(text):,} sentences of text: the discriminator will know them by heart; any text of the language "
-            "will do, it need not be of the same subject"
+            f"only {len(text):,} sentences of text: the discriminator will know them by heart; any text of the "
+            "language will do, it need not be of the same subject"
         )
     return said
 
@@ -154,5 +156,3 @@ def leave_plot(folder: Path) -> None:
     with contextlib.suppress(Exception):
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         plot_sweep(folder)
-
-
