@@ -2,10 +2,10 @@
 
     python experiments/unsupervised_toy.py WORK [--phones phones.txt] [--symbols 15] [--steps 6000] [--seeds 0 1 2 3]
 
-Sentences are of two halves that share none: one half is "said", the other only read. They are those of a file of phones
-(text/phones.txt of a prepared folder), or a random Markov source of --symbols phones makes them. Each phone said becomes
-one segment or more, Gaussian around its phone's centre, mixed with its neighbours' centres, in --dim dimensions. What a
-classifier makes of the segments that knows the centres is reported beside: what noise alone costs.
+Sentences are of two halves that share none: one is "said", the other only read. They are those of a file of phones
+(text/phones.txt of a prepared folder), or a random Markov source of --symbols phones makes them. Each phone said
+becomes one segment or more, Gaussian around its phone's centre, mixed with its neighbours' centres, in --dim
+dimensions. What a classifier makes of the segments that knows the centres is reported beside: what noise alone costs.
 
 Prints every member's label-free figures beside its phone error rate, and which one was chosen. Resumable: the same
 command goes on in WORK.

@@ -62,8 +62,8 @@ def conclude(best: Judgement, agreements: Sequence[float]) -> Verdict:
         return Verdict(
             False,
             f"DID NOT CONVERGE: what it hears is little like the text ({figures}). Look at: the same language in "
-            "speech and text? Silence removed from all speech? An encoder and layer that tell phones apart (15th block of a "
-            "large one)? More seeds (grid.seeds), more speech.",
+            "speech and text? Silence removed from all speech? An encoder and layer that tell phones apart (15th block "
+            "of a large one)? More seeds (grid.seeds), more speech.",
             best.fluency,
             tuple(agreements),
         )
