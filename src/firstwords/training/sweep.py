@@ -15,7 +15,6 @@ from torch import Tensor
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.config import to_dict
 from firstwords.errors import FirstwordsError
-from firstwords.models.wav2vec_u import Wav2VecU
 from firstwords.scoring import ErrorCounts, word_errors
 from firstwords.training.adversarial import Member, Sweep, sweep_batches
 from firstwords.training.adversarial_config import AdversarialConfig, Penalties
@@ -290,6 +289,3 @@ def _member_from_dict(values: dict[str, Any]) -> Member:
     best = values["best"]
     known = {"penalties": Penalties(**values["penalties"]), "best": None if best is None else Judgement(**best)}
     return Member(**(values | known))
-
-
-__all__ = ["KIND", "MODEL_KIND", "SweepOutcome", "SweepTraining", "Wav2VecU", "member_model"]
