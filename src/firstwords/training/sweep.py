@@ -275,12 +275,6 @@ class SweepTraining:
         self.console.print(f"{self.updates:>7}/{self.config.steps}  {text}")
 
 
-def member_model(checkpoint: Checkpoint, number: int) -> dict[str, Tensor]:
-    """Weights of a member's best moment out of a sweep's last checkpoint."""
-    start = f"best/{number}/"
-    return {name.removeprefix(start): v for name, v in checkpoint.weights.items() if name.startswith(start)}
-
-
 def _member_to_dict(member: Member) -> dict[str, Any]:
     return to_dict(member) | {"best": None if member.best is None else member.best.to_dict()}
 
