@@ -22,6 +22,7 @@ COMMANDS = {
     "embed": "features of any layer: of frames, utterances or windows; NumPy, safetensors or Parquet",
     "units": "discrete units: k-means over any layer, or a model's own codes; how they agree with phones",
     "codes": "which phones a model's codes stand for; how languages and speakers share them",
+    "unsupervised": "wav2vec-U: a recogniser from speech and unrelated text, with no transcripts",
     "compare": "curves of runs over reference curves, and where they stand",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
     "classify": "speakers, keywords, languages, emotions: train, predict, evaluate; speaker verification",

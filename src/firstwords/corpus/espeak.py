@@ -1,4 +1,4 @@
-"""espeak-ng through the `espeakng_loader` wheel: one text, one voice, samples and the time of every word.
+"""espeak-ng through the `espeakng_loader` wheel: a text in a voice, with the time of every word; phones of texts.
 
 espeak-ng (GPL-3.0, loaded at run time only where the extra "synthetic" is installed) keeps its state in global
 variables: pitch flutter, noise and filters run on from one text to the next, and initialising it again does not reset
@@ -10,11 +10,13 @@ process may use the same copy of espeak-ng meanwhile.
 from __future__ import annotations
 
 import _ctypes
+import contextlib
 import ctypes
 import difflib
 import functools
 import re
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +34,7 @@ except ImportError:
 
 # Constants of espeak-ng's speak_lib.h.
 _SYNCHRONOUS, _PHONEME_EVENTS, _IPA_NAMES, _DONT_EXIT, _UTF8, _BY_CHARACTER = 2, 0x0001, 0x0002, 0x8000, 1, 1
+_IPA = 0x02
 _RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
 _END_OF_EVENTS, _WORD, _CLAUSE_END, _PHONEME = 0, 1, 5, 7
 _KEEP_APART = " \u200b"
@@ -139,6 +142,43 @@ def synthesize(text: str, voice: Voice) -> Speech:
     return Speech(np.clip(samples, -1, 1), words)
 
 
+def transcribe(texts: Sequence[Sequence[str]], language: str) -> list[list[str]]:
+    """How espeak-ng would say texts of words: for each its words in IPA, phones joined by "_", stress marks left in.
+
+    Words are kept apart ("of the" are two), but pronounced as they are in the sentence. Where espeak-ng says several
+    words for one (numbers), a text has more words than it was given.
+
+    Raises:
+        MissingExtraError: espeakng_loader is not installed.
+        ConfigError: a language that espeak-ng does not know.
+    """
+    file = language_file(language)
+    found = []
+    with _lock, _loaded() as (library, _):
+        if library.espeak_SetVoiceByName(file.encode()) != 0:
+            raise ConfigError(f"espeak-ng refuses the voice {file}")
+        call = library.espeak_TextToPhonemes
+        call.restype, call.argtypes = ctypes.c_char_p, [ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int]
+        for words in texts:
+            buffer = ctypes.create_string_buffer(_KEEP_APART.join(words).encode())
+            place = ctypes.c_void_p(ctypes.addressof(buffer))
+            said: list[str] = []
+            while place.value:  # a clause at a time
+                said += (
+                    (call(ctypes.byref(place), _UTF8, _IPA | ord("_") << 8) or b"").decode("utf-8", "ignore").split()
+                )
+            found.append(said)
+    return found
+
+
+def language_file(language: str) -> str:
+    """espeak-ng's own name for a language. Raises ConfigError: it would fall back to another without a word."""
+    codes = _languages()
+    if language.lower() not in codes:
+        raise ConfigError(f"no language {language!r}{_nearest(language, list(codes))}")
+    return codes[language.lower()]
+
+
 def languages() -> list[str]:
     """The codes that `Voice.language` may take. Raises MissingExtraError."""
     return sorted(_languages())
@@ -147,6 +187,25 @@ def languages() -> list[str]:
 def variants() -> list[str]:
     """The names that `Voice.variant` may take. Raises MissingExtraError."""
     return sorted(path.name for path in (_data() / "voices" / "!v").iterdir())
+
+
+@contextlib.contextmanager
+def _loaded(options: int = 0) -> Iterator[tuple[Any, int]]:
+    """The library, fresh, and its samples a second. One at a time."""
+    data = _data()
+    library = ctypes.CDLL(espeakng_loader.get_library_path())
+    try:
+        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, str(data).encode(), options | _DONT_EXIT)
+        if rate <= 0:
+            raise FirstwordsError(
+                f"espeak-ng cannot start with its data in {data}; where that path is longer than 150 characters, "
+                "install into an environment with a shorter one, else install espeakng-loader again"
+            )
+        yield library, rate
+    finally:
+        library.espeak_Terminate()
+        unload = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary  # type: ignore[attr-defined]
+        unload(library._handle)
 
 
 def _speak(text: str, voice: Voice, identifier: str, options: int) -> tuple[int, np.ndarray, list[_Heard]]:
@@ -165,15 +224,7 @@ def _speak(text: str, voice: Voice, identifier: str, options: int) -> tuple[int,
         return 0
 
     callback = _Callback(receive)
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    try:
-        data = str(_data())
-        rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), options | _DONT_EXIT)
-        if rate <= 0:
-            raise FirstwordsError(
-                f"espeak-ng cannot start with its data in {data}; where that path is longer than 150 characters, "
-                "install into an environment with a shorter one, else install espeakng-loader again"
-            )
+    with _loaded(options) as (library, rate):
         library.espeak_SetSynthCallback(callback)
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         if library.espeak_SetVoiceByName(identifier.encode()) != 0:
@@ -186,10 +237,6 @@ def _speak(text: str, voice: Voice, identifier: str, options: int) -> tuple[int,
         size = ctypes.c_size_t(len(encoded))
         if library.espeak_Synth(encoded, size, 0, _BY_CHARACTER, 0, _UTF8, None, None) != 0:
             raise FirstwordsError(f"espeak-ng failed to speak {text[:60]!r}")
-    finally:
-        library.espeak_Terminate()
-        unload = getattr(_ctypes, "dlclose", None) or _ctypes.FreeLibrary  # type: ignore[attr-defined]
-        unload(library._handle)
     return rate, np.frombuffer(b"".join(pieces), dtype=np.int16), events
 
 
@@ -241,12 +288,13 @@ def _identifier(voice: Voice) -> str:
     ):
         if not low <= value <= high:
             raise ConfigError(f"voice {voice.name}: {what} is {value}, expected {low} to {high}")
-    codes = _languages()
-    if voice.language.lower() not in codes:
-        raise ConfigError(f"voice {voice.name}: no language {voice.language!r}{_nearest(voice.language, list(codes))}")
+    try:
+        language = language_file(voice.language)
+    except ConfigError as error:
+        raise ConfigError(f"voice {voice.name}: {error}") from error
     if voice.variant not in variants():
         raise ConfigError(f"voice {voice.name}: no variant {voice.variant!r}{_nearest(voice.variant, variants())}")
-    return f"{codes[voice.language.lower()]}+{voice.variant}"
+    return f"{language}+{voice.variant}"
 
 
 def _nearest(word: str, known: list[str]) -> str:

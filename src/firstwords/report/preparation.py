@@ -1,0 +1,40 @@
+"""What `firstwords unsupervised prepare` prints: what there is to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from firstwords.corpus.prepared import SPLITS, Prepared
+
+
+def print_preparation(prepared: Prepared, done: Sequence[str], console: Console) -> None:
+    """A table of both sides, and which steps were done now."""
+    facts, text = prepared.facts, prepared.facts["text"]
+    table = Table(title=f"{prepared.folder}, for wav2vec-U {prepared.kind}", title_justify="left")
+    table.add_column("speech")
+    for split in SPLITS:
+        table.add_column(split, justify="right")
+    table.add_row("utterances", *(f"{facts['utterances'][split]:,}" for split in SPLITS))
+    table.add_row("hours without silences", *(f"{facts['hours'][split]:.2f}" for split in SPLITS))
+    table.add_row("steps", *(f"{len(prepared.features(split).values):,}" for split in SPLITS))
+    table.add_row("steps a second", *(f"{rate(prepared, split):.1f}" for split in SPLITS))
+    console.print(table)
+    kept = f", {facts['variance_kept']:.0%} of the variance" if "variance_kept" in facts else ""
+    console.print(f"{facts['dim']} dimensions of the encoder's {facts['encoder_dim']}{kept}")
+    console.print(
+        f"text: {text['sentences']:,} sentences, {text['phones']:,} phones of {len(prepared.phones) - 1} kinds, "
+        f"{text['words']:,} words"
+    )
+    console.print(f"phones: {' '.join(prepared.phones)}")
+    if text["dropped_phones"]:
+        console.print(f"too rare, left out with their sentences: {' '.join(text['dropped_phones'])}")
+    console.print(f"done now: {', '.join(done) if done else 'nothing, all was up to date'}")
+
+
+def rate(prepared: Prepared, split: str) -> float:
+    """Steps a second of speech: about 14 is what both methods want."""
+    hours = prepared.facts["hours"][split]
+    return len(prepared.features(split).values) / max(1e-9, 3600 * hours)

@@ -1,0 +1,277 @@
+"""The audio side of wav2vec-U: recordings to speech without silences, to features, to segments.
+
+Version 1.0 (wav2vec-U section 4): features of a middle layer, k-means over frames, principal components, the mean over
+every run of one cluster, the mean of every two neighbours. Version 2.0 takes the features as they are, and clusters of
+MFCCs as auxiliary targets. Unlike the published scripts k-means sees the same normalised waveforms as everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from firstwords.audio import SAMPLE_RATE
+from firstwords.corpus.feature_store import Features, FeatureWriter, read_features, written_with
+from firstwords.corpus.parallel import AudioProgress, map_in_order, track
+from firstwords.corpus.prepared import write_numbers
+from firstwords.corpus.utterance import Utterance
+from firstwords.corpus.voice_activity import runs, without_silence
+from firstwords.encoder import Encoder, choose_device, load_encoder
+from firstwords.errors import AudioError, ConfigError
+from firstwords.nn.fitted import read_fitted, write_fitted
+from firstwords.nn.kmeans import assign, fit_kmeans
+from firstwords.nn.mfcc import mfcc
+from firstwords.nn.pca import PCA, fit_pca
+from firstwords.nn.segments import merge_runs, pool_pairs
+from firstwords.pauses import CHUNK, VOICE, VoiceDetector
+
+MFCC_PER_FRAME = 2
+"""MFCCs come every 10 ms, features every 20. Source: wav2vec-U 2.0."""
+_AT_ONCE = 64
+"""Utterances that are sorted by length before they go into batches."""
+
+SilenceRemoval = Literal["energy", "silero", "no"]
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """How recordings become what the generator reads."""
+
+    remove_silence: SilenceRemoval = "energy"
+    """Silences are removed by our detector, by Silero's (the extra "vad"), or kept ("no": where the text marks pauses
+    as they are, as in TIMIT)."""
+    clusters: int = 128
+    """1.0: of frames, by k-means. Source: wav2vec-U."""
+    iterations: int = 50
+    """Of k-means at most. Source: wav2vec-U."""
+    restarts: int = 3
+    """Of k-means. Source: wav2vec-U."""
+    dim: int = 512
+    """1.0: principal components; all of them where features are narrower. Source: wav2vec-U."""
+    mfcc_clusters: int = 64
+    """2.0: of MFCCs, by k-means, for the auxiliary loss. Source: wav2vec-U 2.0."""
+    batch_seconds: float = 60.0
+    """Most audio that the encoder sees at once; it changes speed and memory, not the features."""
+    cluster_seed: int = 0
+    """Of k-means."""
+
+    def check(self) -> None:
+        """Raises ConfigError."""
+        for name in ("clusters", "iterations", "restarts", "dim", "mfcc_clusters"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
+
+
+class Listener:
+    """An encoder that hears utterances without their silences.
+
+    Args:
+        place: a run, checkpoint or foreign model.
+        layer: which block's output, from 1; 0 is the input of the first. fairseq's layer 14 is 15 here.
+        silence: how silences are removed.
+        batch_seconds: most audio at once.
+
+    Raises:
+        CheckpointError: no encoder there.
+        ConfigError: it has no such layer.
+        MissingExtraError: Silero's detector is asked for and not installed.
+    """
+
+    def __init__(
+        self, place: str | Path, layer: int, silence: SilenceRemoval, batch_seconds: float = 60.0, device: str = "auto"
+    ) -> None:
+        self.device = choose_device(device)
+        self.encoder: Encoder = load_encoder(place, self.device)
+        if not 0 <= layer <= self.encoder.layers:
+            raise ConfigError(
+                f"--layer {layer}: {place} has {self.encoder.layers} blocks: 1 to {self.encoder.layers}, or 0 for the "
+                "input of the first (fairseq counts from 0: its layer 14 is 15 here)"
+            )
+        self.layer, self.silence, self.batch_samples = layer, silence, round(batch_seconds * SAMPLE_RATE)
+        self._detector = VoiceDetector() if silence == "silero" else None
+
+    def speech(self, utterance: Utterance) -> np.ndarray:
+        """Samples (n,) without silences, none where nobody speaks. Raises AudioError."""
+        samples = utterance.read()
+        if self.silence == "no":
+            return samples
+        if self._detector is None:
+            return without_silence(samples)
+        voice = torch.cat(list(self._detector.voice([torch.from_numpy(samples)]))) >= VOICE
+        stretches = [samples[low * CHUNK : high * CHUNK] for low, high in runs(voice.numpy())]
+        return np.concatenate(stretches) if stretches else samples[:0]
+
+    def __call__(
+        self, utterances: Iterable[Utterance], skip: Callable[[Utterance, str], None]
+    ) -> Iterator[tuple[Utterance, np.ndarray]]:
+        """Each utterance, in order, with its features (T, D) float32; tells `skip` of those that give none."""
+        workers = 1 if self._detector is not None else None  # its state is one for all
+        block: list[tuple[Utterance, np.ndarray]] = []
+        for utterance, samples in map_in_order(self._read, utterances, workers):
+            if isinstance(samples, str):
+                skip(utterance, samples)
+                continue
+            if self.encoder.frames(len(samples)) < 1:
+                skip(utterance, f"utterance {utterance.id}: no speech found in it")
+                continue
+            block.append((utterance, samples))
+            if len(block) == _AT_ONCE:
+                yield from self._features(block)
+                block = []
+        yield from self._features(block)
+
+    def _read(self, utterance: Utterance) -> tuple[Utterance, np.ndarray | str]:
+        try:
+            return utterance, self.speech(utterance)
+        except AudioError as error:
+            return utterance, str(error)
+
+    @torch.inference_mode()
+    def _features(self, block: Sequence[tuple[Utterance, np.ndarray]]) -> Iterator[tuple[Utterance, np.ndarray]]:
+        """Utterances of similar length go together, and come out in their order."""
+        order = sorted(range(len(block)), key=lambda n: len(block[n][1]))
+        found: dict[int, np.ndarray] = {}
+        batch: list[int] = []
+        for number in [*order, -1]:
+            full = batch and (number < 0 or len(block[number][1]) * (len(batch) + 1) > self.batch_samples)
+            if full:
+                waveforms = [torch.from_numpy(block[n][1]) for n in batch]
+                lengths = torch.tensor([len(one) for one in waveforms], device=self.device)
+                padded = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True).to(self.device)
+                heard = self.encoder(padded, lengths, self.layer).float().cpu().numpy()
+                for row, n in zip(heard, batch, strict=True):
+                    found[n] = row[: self.encoder.frames(len(block[n][1]))]
+                batch = []
+            batch.append(number)
+        for number, (utterance, _) in enumerate(block):
+            yield utterance, found[number]
+
+
+def write_speech_features(
+    listener: Listener,
+    utterances: Sequence[Utterance],
+    folder: Path,
+    split: str,
+    key: str,
+    skip: Callable[[Utterance, str], None],
+) -> None:
+    """Features of a split, folder/split.npy; goes on where the same call was stopped.
+
+    Args:
+        key: what they depend on besides the utterances.
+        skip: told of utterances that give no features.
+    """
+    if written_with(folder, split) == key:
+        return
+    with (
+        FeatureWriter(folder, split, key=key) as writer,
+        AudioProgress(sum(u.duration or 0 for u in utterances), f"features of {split}") as progress,
+    ):
+        done = {name: number for number, name in enumerate(writer.ids)}
+        rest = [utterance for utterance in utterances if utterance.id not in done]
+        progress.advance(sum(u.duration or 0 for u in utterances if u.id in done))
+        for utterance, values in listener(rest, skip):
+            writer.add(utterance.id, values)
+            progress.advance(utterance.duration or 0)
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """Features of frames to the three rates of version 1.0."""
+
+    centroids: Tensor
+    """(clusters, D)."""
+    components: PCA
+
+    def save(self, folder: Path) -> None:
+        """Writes clusters.safetensors and components.safetensors. Raises CheckpointError."""
+        write_fitted(folder / "clusters.safetensors", "k-means", {"centroids": self.centroids}, {})
+        self.components.save(folder / "components.safetensors")
+
+    @staticmethod
+    def load(folder: Path) -> Segmenter:
+        """What `save` wrote. Raises CheckpointError."""
+        tensors, _ = read_fitted(folder / "clusters.safetensors", "k-means")
+        return Segmenter(tensors["centroids"], PCA.load(folder / "components.safetensors"))
+
+    def __call__(self, features: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of features (T, D): clusters (T,), components of frames (T, dim), of runs (S, dim), of pairs of runs."""
+        values = torch.from_numpy(np.array(features))
+        clusters, frames = assign(values, self.centroids), self.components.apply(values)
+        segments = merge_runs(frames, clusters)
+        return clusters, frames, segments, pool_pairs(segments)
+
+
+def fit_segmenter(raw: Features, config: AudioConfig, device: str) -> Segmenter:
+    """k-means and principal components over all frames of the training split (N, D), memory-mapped.
+
+    Raises:
+        ConfigError: fewer frames than clusters.
+    """
+    config.check()
+    passes = iter(
+        track(range(config.restarts * (config.iterations + 1)), config.restarts * config.iterations, "k-means")
+    )
+
+    def tell(*_: object) -> None:
+        next(passes, None)
+
+    tell()
+    centroids = fit_kmeans(
+        raw.values, config.clusters, config.iterations, config.restarts, config.cluster_seed, device=device, tell=tell
+    )
+    return Segmenter(centroids, fit_pca(raw.values, min(config.dim, raw.dim)))
+
+
+def write_segments(raw: Features, segmenter: Segmenter, folder: Path, split: str) -> None:
+    """The split's frames, clusters, segments and pooled segments."""
+    clusters = []
+    with (
+        FeatureWriter(folder / "frames", split) as frames,
+        FeatureWriter(folder / "unpooled", split) as unpooled,
+        FeatureWriter(folder, split) as pooled,
+    ):
+        for name, values in track(zip(raw.ids, raw, strict=True), len(raw), f"segments of {split}"):
+            numbers, *parts = segmenter(values)
+            clusters.append(numbers.numpy())
+            for writer, part in zip((frames, unpooled, pooled), parts, strict=True):
+                writer.add(name, part.numpy())
+    write_numbers(folder / "frames" / f"{split}.clusters.npy", np.concatenate(clusters or [np.zeros(0)]))
+
+
+def write_mfcc_units(
+    listener: Listener, utterances: Sequence[Utterance], folder: Path, config: AudioConfig, key: str
+) -> None:
+    """A cluster of MFCCs for each frame of the training features, folder/train.mfcc-units.npy; -1 where there is none.
+
+    MFCCs are of the same speech without silences, every second one of them.
+    """
+    features = read_features(folder, "train")
+    by_id = {utterance.id: utterance for utterance in utterances}
+    wanted = [by_id[name] for name in features.ids]
+
+    def cepstra(utterance: Utterance) -> tuple[str, np.ndarray]:
+        return utterance.id, mfcc(torch.from_numpy(listener.speech(utterance))).numpy()
+
+    place = folder / "mfcc"
+    with FeatureWriter(place, "train", key=key) as writer:
+        done = set(writer.ids)
+        rest = [utterance for utterance in wanted if utterance.id not in done]
+        workers = 1 if listener.silence == "silero" else None
+        for name, values in track(map_in_order(cepstra, rest, workers), len(rest), "MFCCs"):
+            writer.add(name, values)
+    stored = read_features(place, "train")
+    centroids = fit_kmeans(stored.values, config.mfcc_clusters, config.iterations, config.restarts, config.cluster_seed)
+    units = np.full(len(features.values), -1, dtype=np.int16)
+    for number, values in enumerate(stored):
+        chosen = assign(torch.from_numpy(np.array(values[::MFCC_PER_FRAME])), centroids).numpy()
+        first, last = features.offsets[number : number + 2]
+        count = min(last - first, len(chosen))
+        units[first : first + count] = chosen[:count]
+    write_numbers(folder / "train.mfcc-units.npy", units)

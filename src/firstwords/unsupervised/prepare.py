@@ -1,0 +1,317 @@
+"""What `firstwords unsupervised prepare` does: a corpus and a text to a prepared folder, step by step.
+
+A step is done again only where something that it depends on has changed; prepared.json keeps a hash of that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from firstwords import __version__
+from firstwords.config import to_dict
+from firstwords.corpus.feature_store import have_features, read_features, write_lines
+from firstwords.corpus.prepared import FACTS, SPLITS, Kind, Prepared, read_facts, read_prepared, write_facts
+from firstwords.corpus.utterance import Utterance
+from firstwords.encoder import choose_device
+from firstwords.errors import ConfigError, CorpusError, MissingExtraError
+from firstwords.text.alphabet import BOUNDARY, transcript_of
+from firstwords.text.ipa import ipa_units
+from firstwords.text.normalization import normalize_text
+from firstwords.text.phonemes import look_up, pronounce, read_pronunciations
+from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
+from firstwords.unsupervised.audio import (
+    AudioConfig,
+    Listener,
+    Segmenter,
+    fit_segmenter,
+    write_mfcc_units,
+    write_segments,
+    write_speech_features,
+)
+from firstwords.unsupervised.text import FEW_SENTENCES, TextConfig, TextSummary, prepare_text
+
+FEW_UTTERANCES, FEW_HOURS = 500, 1.0
+"""Below either, people are told what to expect."""
+FRAME_SECONDS = 0.02
+"""From one of the encoder's features to the next."""
+KNOWN_SHARE = 0.9
+"""Share of a manifest's phones that the text must have too, for error rates against them to mean anything."""
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """How a prepared folder is made."""
+
+    encoder: str
+    """A run, a checkpoint, a Hugging Face folder or name, a fairseq .pt."""
+    layer: int
+    """Which block's output is taken, from 1; fairseq's layer 14 is 15 here."""
+    kind: Kind = "1.0"
+    """1.0: segments of principal components; 2.0: features as they are."""
+    text: TextConfig = field(default_factory=TextConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    train: tuple[str, ...] = ("train",)
+    """Splits that train; utterances without any split always do."""
+    valid: tuple[str, ...] = ("dev", "valid", "validation")
+    """Splits that the models are compared on, without labels."""
+    held_out: float = 0.05
+    """Share of the training utterances held out for that where the corpus has no such split."""
+    keep_raw: bool = False
+    """1.0: keep the encoder's own features (raw/), for another number of clusters or dimensions."""
+    device: str = "auto"
+    """"auto", "cpu" or "cuda"."""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What came of it."""
+
+    prepared: Prepared
+    warnings: tuple[str, ...]
+    """What its user should know."""
+    done: tuple[str, ...]
+    """Steps that were done; the others had been before."""
+    skipped: Skipped
+
+
+class _Steps:
+    """Which steps are up to date."""
+
+    def __init__(self, folder: Path, kind: Kind) -> None:
+        self.folder = folder
+        self.facts: dict[str, Any] = {}
+        if (folder / FACTS).is_file():
+            self.facts = read_facts(folder)
+            if self.facts["kind"] != kind:
+                raise CorpusError(f"{folder}: prepared for {self.facts['kind']}; take another folder for {kind}")
+        self.facts |= {"kind": kind, "firstwords": __version__}
+        self.keys: dict[str, str] = self.facts.setdefault("steps", {})
+        self.done: list[str] = []
+        self._key = ""
+
+    def current(self, step: str, *depends_on: Any) -> bool:
+        """Whether a step was done with the same inputs."""
+        return self.keys.get(step) == _digest(depends_on)
+
+    def due(self, step: str, *depends_on: Any, there: bool = True) -> bool:
+        """Whether a step has to be done, if only because its files are gone; the folder is unfinished then."""
+        key = _digest(depends_on)
+        if self.keys.get(step) == key and there:
+            return False
+        self.keys.pop(step, None)
+        self.facts["finished"] = False
+        write_facts(self.folder, self.facts)
+        self.done.append(step)
+        self._key = key
+        return True
+
+    def finish(self, step: str, **facts: Any) -> None:
+        """A step is done."""
+        self.keys[step] = self._key
+        self.facts |= facts
+        write_facts(self.folder, self.facts)
+
+
+def prepare(corpora: Sequence[Path], texts: Sequence[Path], out: Path, config: PrepareConfig) -> Preparation:
+    """Prepares a folder, or brings it up to date.
+
+    Args:
+        corpora: corpus folders or manifests; transcripts are not looked at, but to log error rates beside.
+        texts: what is read: a sentence a line.
+        out: the folder.
+
+    Raises:
+        FirstwordsError: corpora, texts or models that cannot be used, values out of range.
+    """
+    config.audio.check()
+    config.text.check()
+    steps = _Steps(out, config.kind)
+    skipped = Skipped()
+    utterances = with_durations(read_corpora(corpora), skipped)
+    splits = dict(zip(SPLITS, choose_splits(utterances, config.train, config.valid, config.held_out), strict=True))
+    if not splits["valid"]:
+        raise CorpusError("a single utterance cannot be both learnt from and held out; give more recordings")
+    _text(steps, texts, config)
+    heard = {split: fingerprint(part) for split, part in splits.items()}
+    speech = [heard, stamp(config.encoder), config.layer, config.audio.remove_silence]
+    if config.kind == "1.0":
+        _segments(steps, splits, speech, config, skipped)
+    else:
+        _frames(steps, splits, speech, config, skipped)
+    _true_phones(steps, splits, heard, config)
+    prepared_warnings = _warnings(steps, texts)
+    steps.facts |= {"finished": True, "warnings": prepared_warnings, "config": to_dict(config),
+                    "audio": [str(corpus) for corpus in corpora], "texts": [str(text) for text in texts]}  # fmt: skip
+    write_facts(out, steps.facts)
+    if skipped:
+        skipped.write_to(out / "skipped.tsv")
+    return Preparation(read_prepared(out), tuple(prepared_warnings), tuple(steps.done), skipped)
+
+
+def _text(steps: _Steps, texts: Sequence[Path], config: PrepareConfig) -> None:
+    lexicon = stamp(config.text.lexicon) if config.text.lexicon else None
+    if steps.due("text", [stamp(text) for text in texts], to_dict(config.text), lexicon):
+        summary: TextSummary = prepare_text(texts, steps.folder / "text", config.text, config.kind)
+        steps.finish("text", text=to_dict(summary))
+
+
+def _segments(
+    steps: _Steps, splits: dict[str, list[Utterance]], speech: list[Any], config: PrepareConfig, skipped: Skipped
+) -> None:
+    """Version 1.0."""
+    audio, out = config.audio, steps.folder
+    fitted = [speech, audio.clusters, audio.iterations, audio.restarts, audio.dim, audio.cluster_seed]
+    if steps.current("segments", fitted):
+        return
+    raw = out / "raw"
+    if steps.due("features", speech, there=all(have_features(raw, split) for split in SPLITS)):
+        _listen(splits, raw, _digest(speech), config, skipped)
+        steps.finish("features", **_amounts(raw))
+    if steps.due("segments", fitted):
+        features = read_features(raw, "train")
+        segmenter = fit_segmenter(features, audio, choose_device(config.device))
+        segmenter.save(out)
+        for split in SPLITS:
+            write_segments(read_features(raw, split), segmenter, out, split)
+        steps.finish("segments", dim=min(audio.dim, features.dim), encoder_dim=features.dim, clusters=audio.clusters,
+                     variance_kept=float(segmenter.components.shares.sum()))  # fmt: skip
+    if not config.keep_raw:
+        shutil.rmtree(raw, ignore_errors=True)
+
+
+def _frames(
+    steps: _Steps, splits: dict[str, list[Utterance]], speech: list[Any], config: PrepareConfig, skipped: Skipped
+) -> None:
+    """Version 2.0."""
+    out, audio = steps.folder, config.audio
+    if steps.due("features", speech):
+        _listen(splits, out, _digest(speech), config, skipped)
+        dim = read_features(out, "train").dim
+        steps.finish("features", dim=dim, encoder_dim=dim, **_amounts(out))
+    depends = [speech, audio.mfcc_clusters, audio.iterations, audio.restarts, audio.cluster_seed]
+    if steps.due("mfcc-units", depends):
+        listener = Listener(config.encoder, config.layer, audio.remove_silence, audio.batch_seconds, config.device)
+        write_mfcc_units(listener, splits["train"], out, audio, _digest(speech))
+        shutil.rmtree(out / "mfcc", ignore_errors=True)
+        steps.finish("mfcc-units", mfcc_clusters=audio.mfcc_clusters)
+
+
+def _listen(
+    splits: dict[str, list[Utterance]], folder: Path, key: str, config: PrepareConfig, skipped: Skipped
+) -> None:
+    """The encoder's features of both splits."""
+    audio = config.audio
+    listener = Listener(config.encoder, config.layer, audio.remove_silence, audio.batch_seconds, config.device)
+    for split, utterances in splits.items():
+        write_speech_features(listener, utterances, folder, split, key, lambda u, why: skipped.add(u.id, why))
+        if not len(read_features(folder, split)):
+            raise CorpusError(
+                f"none of {len(utterances)} utterances of {split} has speech that could be found; the first reasons:\n"
+                f"{skipped}\nIf they do hold speech, keep the silences: --remove-silence no"
+            )
+
+
+def _amounts(folder: Path) -> dict[str, Any]:
+    """Utterances and hours of speech left without silences."""
+    lengths = {split: read_features(folder, split).lengths for split in SPLITS}
+    return {
+        "utterances": {split: len(one) for split, one in lengths.items()},
+        "hours": {split: round(float(one.sum()) * FRAME_SECONDS / 3600, 4) for split, one in lengths.items()},
+    }
+
+
+def _true_phones(
+    steps: _Steps, splits: dict[str, list[Utterance]], heard: dict[str, Any], config: PrepareConfig
+) -> None:
+    """SPLIT.phones where the manifest has phones of the text's kind, or transcripts."""
+    if not steps.due("true phones", heard, to_dict(config.text), steps.keys["text"]):
+        return
+    known = set(steps.facts["text"]["inventory"])
+    for split, utterances in splits.items():
+        path = steps.folder / f"{split}.phones"
+        found = _phones_of(utterances, known, config.text)
+        if found:
+            write_lines(path, (f"{name}\t{' '.join(phones)}" for name, phones in found.items()))
+        else:
+            path.unlink(missing_ok=True)
+    steps.finish("true phones")
+
+
+def _phones_of(utterances: Sequence[Utterance], known: set[str], text: TextConfig) -> dict[str, list[str]]:
+    """Phones of utterances by id: the manifest's, where they are spelt as the text's are, else of the transcripts."""
+    given = {u.id: spelt for u in utterances if (spelt := transcript_of(u, "phonemes"))}
+    units = {name: [unit for phone in spelt.split() if phone != BOUNDARY for unit in ipa_units(phone, text.keep_length)]
+             for name, spelt in given.items()}  # fmt: skip
+    total = sum(map(len, units.values()))
+    if total and sum(unit in known for phones in units.values() for unit in phones) >= KNOWN_SHARE * total:
+        return units
+    spoken = {u.id: normalize_text(u.text) for u in utterances if u.text}
+    spoken = {name: sentence for name, sentence in spoken.items() if sentence}
+    try:
+        if text.lexicon is not None:
+            pronounced = look_up(spoken.values(), read_pronunciations(text.lexicon))
+        else:
+            pronounced = pronounce(spoken.values(), text.language, text.keep_length)
+        return {name: [p for _, phones in found for p in phones]
+                for name, found in zip(spoken, pronounced, strict=True) if found}  # fmt: skip
+    except (MissingExtraError, ConfigError):
+        return {}  # they would only be logged
+
+
+def _warnings(steps: _Steps, texts: Sequence[Path]) -> list[str]:
+    """What makes it likely that training will not converge."""
+    facts, found = steps.facts, []
+    utterances, hours = facts["utterances"]["train"], facts["hours"]["train"]
+    if utterances < FEW_UTTERANCES or hours < FEW_HOURS:
+        found.append(
+            f"{utterances} utterances with {hours:.2f} h of speech to learn from: the published runs had 3,000 "
+            "utterances (TIMIT) to 100 hours and more. With so little most or all members do not converge; the verdict "
+            "of `unsupervised train` says so without labels"
+        )
+    text = facts["text"]
+    if text["sentences"] < FEW_SENTENCES:
+        found.append(
+            f"{text['sentences']} sentences of text: a discriminator learns so few by heart; give some ten thousand, "
+            "any text of the language will do"
+        )
+    left = text["foreign"] + text["unpronounced"] + text["rare"]
+    if left > 0.2 * (left + text["sentences"]):
+        found.append(
+            f"{left:,} of {left + text['sentences']:,} sentences left out: {text['foreign']:,} in another script, "
+            f"{text['unpronounced']:,} that could not be pronounced, {text['rare']:,} with rare phones"
+        )
+    if facts["kind"] == "1.0" and facts["dim"] < 512:
+        found.append(
+            f"segments have {facts['dim']} dimensions: the encoder's features have {facts['encoder_dim']}, and the "
+            "published generators read 512"
+        )
+    return found
+
+
+def stamp(place: str | Path) -> Any:
+    """What a file, run or model on disk is recognised by: names, sizes and times of its files; a name by itself."""
+    path = Path(place)
+    if not path.exists():
+        return str(place)
+    files = sorted(_weights(path)) if path.is_dir() else [path]
+    return [str(path.resolve()), [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]]
+
+
+def _weights(folder: Path) -> Iterator[Path]:
+    for pattern in ("*.safetensors", "*.pt", "*.bin", "config.*", "manifest.jsonl"):
+        yield from folder.glob(pattern)
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def segmenter_of(prepared: Prepared) -> Segmenter:
+    """k-means and principal components of a folder of kind 1.0, for other recordings. Raises CheckpointError."""
+    return Segmenter.load(prepared.folder)
