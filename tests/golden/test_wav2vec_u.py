@@ -102,9 +102,7 @@ class TestGan:
         padding = padding_of(generated.lengths, generated.width)
         assert torch.equal(padding, case["eval/generator_padding_mask"])
         case.close(joined.logits[0], "eval/segmented_logits")
-        assert torch.equal(
-            padding_of(joined.lengths[0], joined.logits.shape[2]), case["eval/segmented_padding_mask"]
-        )
+        assert torch.equal(padding_of(joined.lengths[0], joined.logits.shape[2]), case["eval/segmented_padding_mask"])
         fake = distributions(joined)
         case.close(fake[0], "eval/probs")
         case.close(model.discriminator(fake, joined.lengths)[0], "eval/disc_fake_score")
