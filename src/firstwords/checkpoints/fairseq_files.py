@@ -18,9 +18,11 @@ from firstwords.checkpoints.fairseq import wav2vec2_config, wav2vec2_weights
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.pickles import Inert, read_pickled
 from firstwords.checkpoints.vocabulary import LETTERS, NEVER, imported_alphabet, reordered
+from firstwords.checkpoints.wav2vec_u import wav2vec_u_config, wav2vec_u_weights
 from firstwords.config import to_dict
 from firstwords.errors import CheckpointError
 from firstwords.models.heads import CTCConfig
+from firstwords.models.wav2vec_u import SILENCE
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 """What fairseq's dictionaries start with; the first is CTC's blank."""
@@ -173,7 +175,25 @@ def _wav2vec2_ctc(file: FairseqFile) -> Checkpoint:
     return Checkpoint("ctc", to_dict(ctc), ours, state={"alphabet": alphabet.to_dict()})
 
 
-FAMILIES: dict[str, Callable[[FairseqFile], Checkpoint]] = {"wav2vec2": _wav2vec2, "wav2vec2-ctc": _wav2vec2_ctc}
+def _wav2vec_u(file: FairseqFile) -> Checkpoint:
+    """wav2vec-U and 2.0: generator and discriminator as one member; phones are the dictionary without its specials."""
+    symbols = file.weights["generator.proj.1.weight"].shape[0]
+    config = wav2vec_u_config(file.model, symbols, file.weights)
+    state: dict[str, Any] = {}
+    if file.dictionary is None:
+        file.notes.append(f"no dictionary in the file or beside it (dict.phn.txt, dict.txt) for its {symbols} symbols")
+    elif len(file.dictionary) != symbols:
+        raise CheckpointError(f"the dictionary has {len(file.dictionary)} symbols, the generator {symbols}")
+    else:
+        state = {"phones": file.dictionary[len(SPECIALS) :], "silence": SILENCE}
+    return Checkpoint("wav2vec-u", to_dict(config), wav2vec_u_weights(file.weights, config), state=state)
+
+
+FAMILIES: dict[str, Callable[[FairseqFile], Checkpoint]] = {
+    "wav2vec2": _wav2vec2,
+    "wav2vec2-ctc": _wav2vec2_ctc,
+    "wav2vec-u": _wav2vec_u,
+}
 """The models that are read, each by one function."""
 
 
@@ -183,8 +203,10 @@ def _dictionary(path: Path, task_state: Any, task: Mapping[str, Any]) -> list[st
         found = task_state.get("target_dictionary")
         if isinstance(found, Inert) and isinstance(found.state, dict) and isinstance(found.state.get("symbols"), list):
             return [str(symbol) for symbol in found.state["symbols"]]
-    labels = task.get("labels") or "ltr"
-    place = path.parent / f"dict.{labels}.txt"
+    names = [f"dict.{task.get('labels') or 'ltr'}.txt"]
+    if "text_data" in task:  # wav2vec-U reads the dictionary of its text
+        names += ["dict.phn.txt", "dict.txt"]
+    place = next((path.parent / name for name in names if (path.parent / name).is_file()), path.parent / names[0])
     if not place.is_file():
         return None
     try:

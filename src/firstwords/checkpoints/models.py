@@ -10,6 +10,7 @@ from firstwords.config import from_dict
 from firstwords.errors import CheckpointError
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
+from firstwords.models.wav2vec_u import Wav2VecU, Wav2VecUConfig
 from firstwords.text.alphabet import Alphabet
 
 
@@ -35,6 +36,27 @@ def load_ctc(place: str | Path, adapter: str | None = None) -> tuple[CTCModel, C
             f"{where}: a pre-trained model cannot transcribe yet; first: firstwords finetune CORPUS --from {place}"
         )
     return ctc_of(checkpoint, where), checkpoint
+
+
+def load_wav2vec_u(place: str | Path) -> tuple[Wav2VecU, Checkpoint]:
+    """The chosen member of an unsupervised run (or fairseq's wav2vec-U `.pt`), and its checkpoint.
+
+    `checkpoint.state` has "phones", the symbols after the four specials, and "silence", the one that stands for pauses.
+
+    Raises:
+        CheckpointError: missing, cut short, of another shape, not a wav2vec-U model, or without a dictionary.
+    """
+    checkpoint, where = open_checkpoint(place)
+    if checkpoint.kind != "wav2vec-u":
+        raise CheckpointError(
+            f"{where}: holds a model of kind {checkpoint.kind!r}, not a generator of phones; first: firstwords "
+            "unsupervised train"
+        )
+    model = Wav2VecU(from_dict(Wav2VecUConfig, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    if "phones" not in checkpoint.state:
+        raise CheckpointError(f"{where}: no dictionary of phones (dict.phn.txt or dict.txt) beside it; put it there")
+    return model.eval(), checkpoint
 
 
 def load_alphabet(place: Path) -> Alphabet:

@@ -19,6 +19,7 @@ COMMANDS = {
     "tune": "language-model weight and word score that make the fewest errors",
     "transcribe": "recordings of any length, or a microphone, to text, subtitles and other formats",
     "align": "when each word of a text was said; sentence-sized utterances out of a long recording",
+    "unsupervised": "wav2vec-U: a recogniser from speech and unrelated text, with no transcripts",
     "compare": "curves of runs over reference curves, and where they stand",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
     "convert": "models to and from Hugging Face, fairseq, ONNX and OpenVINO, proven equal",

@@ -31,7 +31,7 @@ class GeneratorLosses(NamedTuple):
     smoothness: Tensor
     """B times the mean squared difference of logits one step apart, not weighted."""
     auxiliary: Tensor
-    """B times the mean cross-entropy of the auxiliary targets, frames without one as zeros; not weighted; 0 without any."""
+    """B times the mean cross-entropy of the auxiliary targets, 0 for frames without one; not weighted."""
     score: Tensor
     """Mean score of what was generated."""
     choices: Tensor

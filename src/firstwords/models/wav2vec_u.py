@@ -7,6 +7,7 @@ are computed together, member by member what a model of its own would compute. M
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -118,6 +119,23 @@ class Wav2VecU(nn.Module):
         """M."""
         return len(self.generator.weight)
 
+    @classmethod
+    def stacked(cls, models: Sequence[Wav2VecU]) -> Wav2VecU:
+        """Models of one shape side by side in one."""
+        weights = [model.state_dict() for model in models]
+        return cls._holding(models[0].config, {name: torch.cat([one[name] for one in weights]) for name in weights[0]})
+
+    def part(self, members: slice | Tensor) -> Wav2VecU:
+        """Some of the members; a slice of them shares its weights with this model, chosen ones are copied."""
+        return self._holding(self.config, {name: value[members] for name, value in self.state_dict().items()})
+
+    @classmethod
+    def _holding(cls, config: Wav2VecUConfig, weights: dict[str, Tensor]) -> Wav2VecU:
+        with torch.device("meta"):
+            model = cls(config, len(weights["generator.weight"]))
+        model.load_state_dict(weights, assign=True)
+        return model
+
     def forward(self, features: Tensor, lengths: Tensor, stride: int | None = None) -> tuple[Tensor, Tensor]:
         """Logits before segmentation, for decoding: (M, B, T', V), and their lengths (B,).
 
@@ -164,7 +182,7 @@ class StackedLinear(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(members, outputs, inputs))
         self.bias = nn.Parameter(torch.empty(members, outputs))
-        for weight, bias in zip(self.weight, self.bias, strict=True):
+        for weight, bias in zip(self.weight.detach(), self.bias.detach(), strict=True):
             _initialize(weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -181,7 +199,7 @@ class StackedConvolution(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(members, outputs, inputs, kernel))
         self.bias = nn.Parameter(torch.empty(members, outputs))
-        for weight, bias in zip(self.weight, self.bias, strict=True):
+        for weight, bias in zip(self.weight.detach(), self.bias.detach(), strict=True):
             _initialize(weight, bias)
 
 
@@ -199,7 +217,7 @@ class Generator(nn.Module):
             self.register_buffer("running_variance", torch.ones(members, width))
         self.projection = StackedLinear(width, width, members) if self.config.residual else None
         self.weight = nn.Parameter(torch.empty(members, config.symbols, width, self.config.kernel))
-        for weight in self.weight:
+        for weight in self.weight.detach():
             _initialize(weight, None)
 
     def forward(

@@ -1,4 +1,4 @@
-"""What makes phone-sized steps out of finer ones (wav2vec-U section 3.3): joining equal choices, and uniform pooling."""
+"""Phone-sized steps out of finer ones (wav2vec-U section 3.3): equal choices joined, or uniform pooling."""
 
 from __future__ import annotations
 

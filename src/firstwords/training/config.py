@@ -80,7 +80,7 @@ class TrainingConfig(LoopConfig):
 
 SPLITTING = (
     "micro_batch_seconds", "micro_batch_symbols", "device", "processes", "workers", "log_every", "validate_every",
-    "save_every", "tensorboard",
+    "save_every", "tensorboard", "members_at_once",
 )  # fmt: skip
 """Fields that a continued run may change: they share out the work and change no result."""
 

@@ -33,7 +33,7 @@ class Run:
 
     Args:
         folder: made where it does not exist.
-        kind: "pretrain" or "finetune".
+        kind: "pretrain", "finetune", "language", "unsupervised", ...
         config: the resolved configuration, as plain containers.
         data: what the run trains on, in a few words and numbers (JSON); a run goes on with the same data only.
         write: does this process write? Others only read.

@@ -1,0 +1,76 @@
+"""Did a sweep converge? Said without labels, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from firstwords.scoring import ErrorCounts, word_errors
+from firstwords.training.phone_choice import Judgement
+
+FLUENT, DOUBTFUL = 0.6, 0.35
+"""Fluency from which a member is believed, and below which it is not. Calibrated: docs/unsupervised.md."""
+AGREEING = 0.5
+"""Share of phones that another member must say alike to count as agreeing. Calibrated: docs/unsupervised.md."""
+FEW_SYMBOLS = 0.6
+"""Share of the phones below which an output is too poor to be speech."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a sweep believes of itself."""
+
+    converged: bool | None
+    """None: doubtful."""
+    text: str
+    fluency: float
+    """Of the chosen member."""
+    agreements: tuple[float, ...]
+    """How much of what the chosen member says the next best members say too."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+def agreement(one: Sequence[Sequence[str]], other: Sequence[Sequence[str]], silence: str) -> float:
+    """1 - phone error rate of `other`, were `one` the truth; silences left out, not below 0."""
+    total = ErrorCounts()
+    for left, right in zip(one, other, strict=True):
+        total += word_errors(*(" ".join(phone for phone in said if phone != silence) for said in (left, right)))
+    return max(0.0, 1 - total.rate)
+
+
+def conclude(best: Judgement, agreements: Sequence[float]) -> Verdict:
+    """A verdict on the chosen member.
+
+    Args:
+        best: its best moment.
+        agreements: with the next best members, best first.
+    """
+    agreeing = sum(value >= AGREEING for value in agreements)
+    beside = (
+        f"{agreeing} of the next {len(agreements)} members say much the same" if agreements else "no other to compare"
+    )
+    figures = f"fluency {best.fluency:.2f} (0: shuffled phones, 1: real text), phones used {best.used:.0%}; {beside}"
+    if best.fluency >= FLUENT and best.used >= FEW_SYMBOLS:
+        return Verdict(
+            True, f"CONVERGED: what it hears is much like the text ({figures}).", best.fluency, tuple(agreements)
+        )
+    if best.fluency < DOUBTFUL or best.used < FEW_SYMBOLS / 2:
+        return Verdict(
+            False,
+            f"DID NOT CONVERGE: what it hears is little like the text ({figures}). Look at: the same language in "
+            "speech and text? Silence removed from all speech? An encoder and layer that tell phones apart (15th block "
+            "of a large one)? More seeds (grid.seeds), more speech.",
+            best.fluency,
+            tuple(agreements),
+        )
+    return Verdict(
+        None,
+        f"DOUBTFUL: partly like the text ({figures}). More updates or more seeds (grid.seeds) may mend it; listen to "
+        "some outputs before building on them.",
+        best.fluency,
+        tuple(agreements),
+    )
