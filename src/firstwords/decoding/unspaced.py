@@ -44,6 +44,8 @@ class Reading:
     """Natural logarithm of the path's probability over the emissions."""
     language_score: float
     """log10 of the language model's probability, unweighted."""
+    tokens: int
+    """Words, or phones and pauses, that the language model foresaw, without the end."""
 
 
 class PhoneState(NamedTuple):
@@ -209,11 +211,13 @@ class UnspacedDecoder:
             emissions[:, 0] = log_probabilities[:, -1]
         found = search(emissions)[0]
         spoken = [self.phones[label - FIRST] for label in found.labels]
+        words = search.scorer.words(found.state)
         return Reading(
             tuple(phone for phone in spoken if phone != self.silence),
-            search.scorer.words(found.state),
+            words,
             found.emission,
             search.scorer.language(found.state),
+            len(spoken if words is None else words),
         )
 
     def _scorer(self, settings: SearchSettings) -> PhoneScorer | RunningWordScorer:
