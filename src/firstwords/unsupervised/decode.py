@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 import torch
 
 from firstwords.checkpoints.models import load_wav2vec_u
-from firstwords.config import from_dict
 from firstwords.corpus.feature_store import Features, FeatureWriter, read_features
 from firstwords.corpus.prepared import SPLITS, Prepared, read_prepared
 from firstwords.corpus.utterance import Utterance
@@ -23,7 +22,7 @@ from firstwords.models.wav2vec_u import SPECIALS
 from firstwords.text.normalization import normalize_text
 from firstwords.training.data import Skipped
 from firstwords.unsupervised.audio import Listener, Segmenter
-from firstwords.unsupervised.prepare import PrepareConfig, true_phones
+from firstwords.unsupervised.prepare import settings_of, true_phones
 from firstwords.unsupervised.readings import (
     TUNED_ON,
     DecoderParts,
@@ -131,7 +130,7 @@ def parts_of(prepared: Prepared, config: ReadingConfig) -> DecoderParts:
 
 
 def read_emissions(
-    prepared: Prepared, ids: Sequence[str], emissions: Sequence[np.ndarray] | _Lazy, config: ReadingConfig
+    prepared: Prepared, ids: Sequence[str], emissions: Sequence[np.ndarray], config: ReadingConfig
 ) -> Decoded:
     """Reads utterances' log probabilities (T, P); weights that are not given are tuned on some of them."""
     if config.read == "greedy":
@@ -154,23 +153,23 @@ def read_emissions(
     return Decoded(phones, words if config.read == "words" else None, parts.settings)
 
 
-class _Lazy(Sequence[np.ndarray]):
+class Emissions(Sequence[np.ndarray]):
     """Emissions that are computed when they are asked for: those of a corpus need not fit in memory."""
 
-    def __init__(self, features: Features, compute) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, features: Features, compute: Callable[[np.ndarray], np.ndarray]) -> None:
         self.features, self.compute = features, compute
 
     def __len__(self) -> int:
         return len(self.features)
 
-    def __getitem__(self, number):  # type: ignore[no-untyped-def]
+    def __getitem__(self, number: Any) -> Any:
         return self.compute(self.features[number])
 
 
-def emissions_of(model: PhoneModel, features: Features, read: Read) -> _Lazy:
+def emissions_of(model: PhoneModel, features: Features, read: Read) -> Emissions:
     """What the member says of features, utterance by utterance."""
     stride = model.stride(read)
-    return _Lazy(features, lambda one: model.emissions(one, stride))
+    return Emissions(features, lambda one: model.emissions(one, stride))
 
 
 def features_of(
@@ -186,7 +185,7 @@ def features_of(
     Raises:
         CheckpointError: the encoder is gone.
     """
-    config = from_dict(PrepareConfig, prepared.facts["config"], f"{prepared.folder}/prepared.json: config")
+    config = settings_of(prepared)
     audio = config.audio
     listener = Listener(config.encoder, config.layer, audio.remove_silence, audio.batch_seconds, device)
     segmenter = Segmenter.load(prepared.folder) if prepared.kind == "1.0" else None
@@ -226,8 +225,7 @@ class Rates:
 
 def rates_of(prepared: Prepared, utterances: Sequence[Utterance], decoded: Decoded) -> Rates:
     """Phone and word error rates against the manifest."""
-    config = from_dict(PrepareConfig, prepared.facts["config"], f"{prepared.folder}/prepared.json: config")
-    truth = true_phones(utterances, set(prepared.phones), config.text)
+    truth = true_phones(utterances, set(prepared.phones), settings_of(prepared).text)
     texts = {u.id: normalize_text(u.text).split() for u in utterances if u.text}
     return Rates(error_rate(truth, decoded.phones), error_rate(texts, decoded.words) if decoded.words else None)
 

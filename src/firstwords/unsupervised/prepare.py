@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from firstwords import __version__
-from firstwords.config import to_dict
+from firstwords.config import from_dict, to_dict
 from firstwords.corpus.feature_store import have_features, read_features, write_lines
 from firstwords.corpus.prepared import FACTS, SPLITS, Kind, Prepared, read_facts, read_prepared, write_facts
 from firstwords.corpus.utterance import Utterance
@@ -256,3 +256,8 @@ def _warnings(steps: Steps, texts: Sequence[Path]) -> list[str]:
             "published generators read 512"
         )
     return found
+
+
+def settings_of(prepared: Prepared) -> PrepareConfig:
+    """How a folder was prepared. Raises ConfigError where its facts do not say."""
+    return from_dict(PrepareConfig, prepared.facts.get("config", {}), f"{prepared.folder / FACTS}: config")
