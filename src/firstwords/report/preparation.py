@@ -60,7 +60,7 @@ class Stage:
 def print_stages(stages: Sequence[Stage], console: Console) -> None:
     """How each step of self-training does on the valid split: judged without labels, error rates where known."""
     table = Table(title="self-training, valid split", title_justify="left")
-    table.add_column("step")
+    table.add_column("step", no_wrap=True)
     for name in ("perplexity of a phone", "phones used", "fluency", "PER", "WER"):
         table.add_column(name, justify="right")
     for stage in stages:
