@@ -11,7 +11,13 @@ from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.checkpoints.models import (
-    AnyEncoder, any_encoder_of, classifier_of, ctc_of, encoder_of, pretraining_of, wav2vec_of,
+    AnyEncoder,
+    any_encoder_of,
+    classifier_of,
+    ctc_of,
+    encoder_of,
+    pretraining_of,
+    wav2vec_of,
 )  # fmt: skip
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.runtimes import Network
