@@ -48,7 +48,7 @@ def test_from_the_manifest(made: Place, tmp_path: Path, capsys: pytest.CaptureFi
     values = json.loads((tmp_path / "codes.json").read_text())
     assert sum(int(row["frames"]) for row in rows) == values["frames"] == sum(values["phones"]["frames"].values())
     assert all(int(r["K"]) + int(r["IY"]) + int(r["(silence)"]) == int(r["frames"]) for r in rows)
-    assert len(rows) == values["codes_used"] and values["similarity"]["language"]["values"] == ["de", "en"]
+    assert len(rows) == values["codes_used"] and set(values["similarity"]["language"]["values"]) == {"de", "en"}
     assert set(values["information"]) == {"phone", "speaker", "language"}
     for picture in ("codes.png", "language.png", "speaker.png"):
         assert (tmp_path / picture).stat().st_size > 10_000
@@ -91,7 +91,7 @@ def test_bad_input(made: Place, tmp_path: Path, capsys: pytest.CaptureFixture[st
         (("listen", "--alignments", tmp_path / "nowhere"), "no such file or folder"),
         (("listen", "--alignments", units), "alignments are .textgrid"),
         (("listen", "--by", "dialect"), "no utterance has 'dialect'"),
-        (("listen", "--field", "text"), "not [[label, start, end], ...]"),
+        (("listen", "--field", "words"), 'none of 14 utterances has "words": [[label, start, end], ...]'),
         (("listen", "--recognizer", made["words"], "--field", "segments"), "Name one"),
         (("listen", "--recognizer", made["listen"]), "cannot transcribe yet"),
         (("listen", "--recognizer", made["words"], "--espeak", "de"), "spells with characters"),
