@@ -19,6 +19,8 @@ COMMANDS = {
     "tune": "language-model weight and word score that make the fewest errors",
     "transcribe": "recordings of any length, or a microphone, to text, subtitles and other formats",
     "align": "when each word of a text was said; sentence-sized utterances out of a long recording",
+    "embed": "features of any layer: of frames, utterances or windows; NumPy, safetensors or Parquet",
+    "units": "discrete units: k-means over any layer, or a model's own codes; how they agree with phones",
     "codes": "which phones a model's codes stand for; how languages and speakers share them",
     "compare": "curves of runs over reference curves, and where they stand",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
