@@ -9,11 +9,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from firstwords.codes import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.cooccurrence import entropy
 from firstwords.corpus.parallel import track
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AlignmentError, AudioError
+from firstwords.phone_times import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.unit_quality import UnitCounts
 from firstwords.units import Units
 
