@@ -21,6 +21,7 @@ from firstwords.corpus.manifest import read_manifest
 from firstwords.corpus.utterance import Utterance
 from firstwords.encoder import Encoder
 from firstwords.errors import AlignmentError, ConfigError, CorpusError
+from firstwords.features import LayerFeatures
 from firstwords.models.wav2vec2 import Wav2Vec2
 from firstwords.phone_times import ManifestTimes, RecognizerTimes
 from firstwords.report.codes import whole
@@ -112,7 +113,7 @@ def test_units(corpus: list[Utterance]) -> None:
     """The nearest centroid to a layer's features, one codebook."""
     torch.manual_seed(1)
     encoder = Encoder(Wav2Vec2(settings(PRETRAIN).model).encoder).eval()
-    units = UnitCoder(encoder, 1, torch.randn(7, encoder.dim))
+    units = UnitCoder(LayerFeatures(encoder, 1), torch.randn(7, encoder.dim))
     counts = count_codes(units, corpus, None, (), progress=False)
     expected: Counter[int] = Counter()
     for utterance in corpus[:6]:

@@ -15,15 +15,16 @@ from torch import Tensor, nn
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.checkpoints.models import load_encoder_weights
+from firstwords.codebook import Codebook
 from firstwords.coder import Coder, load_coder
 from firstwords.cooccurrence import Cooccurrence, Table
 from firstwords.corpus.intervals import frame_labels
 from firstwords.corpus.parallel import AudioProgress, map_in_order
 from firstwords.corpus.utterance import Utterance
 from firstwords.decoding.words import FrameClock
-from firstwords.encoder import Encoder, load_encoder
+from firstwords.encoder import load_encoder
 from firstwords.errors import AlignmentError, AudioError, CheckpointError, ConfigError, CorpusError
-from firstwords.nn.fitted import read_fitted
+from firstwords.features import LayerFeatures
 from firstwords.nn.kmeans import assign
 from firstwords.phone_times import Times, nothing_aligned
 
@@ -57,11 +58,11 @@ class Codes(Protocol):
 class UnitCoder(nn.Module):
     """The nearest of K centroids to an encoder's features at each frame, as one codebook of K entries."""
 
-    def __init__(self, encoder: Encoder, layer: int | None, centroids: Tensor) -> None:
+    def __init__(self, features: LayerFeatures, centroids: Tensor) -> None:
         super().__init__()
-        self.encoder, self.layer = encoder, layer
+        self.features, self.encoder = features, features.encoder
         self.groups, self.entries = 1, len(centroids)
-        self.stride, self.receptive_field = encoder.stride, encoder.receptive_field
+        self.stride, self.receptive_field = features.stride, features.receptive_field
         self.register_buffer("centroids", centroids)
 
     def frames(self, samples: Any) -> Any:
@@ -70,7 +71,9 @@ class UnitCoder(nn.Module):
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(B, samples) to (B, T, 1) int64."""
-        return assign(self.encoder(waveforms, lengths, self.layer), self.get_buffer("centroids"))[:, :, None]
+        if lengths is None:
+            lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
+        return assign(self.features.together(waveforms, lengths)[0], self.get_buffer("centroids"))[:, :, None]
 
 
 def choose_codes(
@@ -85,8 +88,8 @@ def choose_codes(
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        CheckpointError: nothing there, no quantiser, no centroids, or centroids of another width.
-        ConfigError: a layer without units, or one that the encoder has not.
+        CheckpointError: nothing there, no quantiser, or no centroids.
+        ConfigError: a layer without units, or one that the encoder has not; centroids of another layer or model.
     """
     if units is None:
         if layer is not None:
@@ -99,16 +102,22 @@ def choose_codes(
                 f"{error}. Units of one of its layers can be counted in their place: firstwords units, then "
                 "--layer N --units FILE"
             ) from error
-    tensors, about = read_fitted(units, "k-means")
-    layer = about.get("layer") if layer is None else layer
+    codebook = Codebook.load(units)
+    weights = None
+    if layer is None:
+        if "weights" in codebook.about:
+            of_layers = {number: weight for number, weight in codebook.about["weights"]}
+        elif "layer" not in codebook.about:
+            raise ConfigError(f"{units}: does not say of which layer its centroids are; say --layer N")
+        layer = codebook.about.get("layer")
     encoder = load_encoder(place, device)
-    if layer is None and "layer" not in about:
-        raise ConfigError(f"{units}: does not say of which layer its centroids are; say --layer N")
-    if layer is not None and not 0 <= layer <= encoder.layers:
-        raise ConfigError(f"layer {layer}: {place} has 0 to {encoder.layers}")
-    if (width := tensors["centroids"].shape[1]) != encoder.dim:
-        raise CheckpointError(f"{units}: centroids of width {width}, features of {place} have {encoder.dim}")
-    return UnitCoder(encoder, layer, tensors["centroids"].to(next(encoder.parameters()).device))
+    if layer is None and "weights" in codebook.about:
+        weights = [float(of_layers.get(number, 0.0)) for number in encoder.all_layers]
+    features = LayerFeatures(encoder, layer, weights)
+    codebook.check(features)
+    if not codebook.fits(features):
+        raise ConfigError(f"{units}: its centroids were learnt from another model or layer than this of {place}")
+    return UnitCoder(features, codebook.centroids.to(features.device))
 
 
 @dataclass

@@ -34,6 +34,8 @@ class UnitQuality:
     """0 to 1: phone-normalised mutual information."""
     chance: float
     """About what PNMI would be if units and phones had nothing to do with each other, for so many units and frames."""
+    commonest: float
+    """Share of frames of the commonest phone: the phone purity of a single unit for everything."""
     frames: int
     """That were counted."""
     phones: int
@@ -96,8 +98,9 @@ def _quality(counts: Cooccurrence) -> UnitQuality:
     phone_purity, cluster_purity = purity(table)
     told = information(table)
     chance = min(told.chance / told.label_entropy, 1.0) if told.label_entropy > 0 else 0.0
-    phones = int((table.label_counts() > 0).sum())
+    labels = table.label_counts()
+    commonest = float(labels.max(initial=0) / max(table.total, 1))
     return UnitQuality(
-        phone_purity, cluster_purity, told.share, chance, table.total, phones, len(table.used),
-        2 ** entropy(table.code_counts()),
+        phone_purity, cluster_purity, told.share, chance, commonest, table.total, int((labels > 0).sum()),
+        len(table.used), 2 ** entropy(table.code_counts()),
     )  # fmt: skip

@@ -14,7 +14,6 @@ from rich.console import Console
 from firstwords.cli.options import parse, several
 from firstwords.codebook import Codebook
 from firstwords.coder import load_coder
-from firstwords.codes import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.corpus.intervals import FIELD, open_alignments
 from firstwords.embedding import gather
 from firstwords.encoder import load_encoder
@@ -22,6 +21,7 @@ from firstwords.errors import ConfigError
 from firstwords.evaluation import in_splits
 from firstwords.features import LayerFeatures, OwnCodes, probe_weights
 from firstwords.nn.kmeans import Backend
+from firstwords.phone_times import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.recognizer import Recognizer
 from firstwords.report.units import count_phones, print_quality, print_units
 from firstwords.units import CODEBOOK, UnitConfig, UnitFormat, write_units

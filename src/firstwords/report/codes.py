@@ -128,7 +128,8 @@ def print_similarity(found: CodeCounts, name: str, console: Console | None = Non
     frames = table.label_counts()
     matrix = similarities(found.fields[name])
     kept = sorted(np.argsort(-frames, kind="stable")[:most], key=lambda place: table.names[place])
-    shown = _table(f"How alike codes are used by {name}", "", "frames", *(table.names[place] for place in kept))
+    console.print(f"How alike codes are used by {name}", style="bold")
+    shown = _table(None, "", "frames", *(table.names[place] for place in kept))
     for row in kept:
         cells = ["–" if np.isnan(matrix[row, column]) else f"{matrix[row, column]:.3f}" for column in kept]
         shown.add_row(table.names[row], f"{frames[row]:,}", *cells)
@@ -157,7 +158,7 @@ def _code(found: CodeCounts, code: int) -> str:
     return "-".join(map(str, found.entries_of(np.array([code]))[0]))
 
 
-def _table(title: str, *columns: str) -> Shown:
+def _table(title: str | None, *columns: str) -> Shown:
     shown = Shown(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
         words = number == 0 or name.startswith("the surest")

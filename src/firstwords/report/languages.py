@@ -67,18 +67,10 @@ def language_figures(
 def print_languages(found: Sequence[LanguageFigures], console: Console) -> None:
     """A row for each language."""
     table = Table(title="Languages", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    names = (
-        "language",
-        "h to learn from",
-        "share asked",
-        "h heard",
-        "share heard",
-        "held-out bits",
-        "accuracy",
-        "codes",
-    )
-    for number, name in enumerate(names):
-        table.add_column(name, justify="right" if number else "left")
+    for number, name in enumerate(
+        ("language", "hours", "asked", "heard", "share", "held-out bits", "accuracy", "codes")
+    ):
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
     total = sum(one.heard_hours for one in found)
     for one in found:
         figures = [f"{one.figures[key]:{form}}" if key in one.figures else "–"

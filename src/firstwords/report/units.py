@@ -9,11 +9,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from firstwords.codes import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.cooccurrence import entropy
 from firstwords.corpus.parallel import track
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AlignmentError, AudioError
+from firstwords.phone_times import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.unit_quality import UnitCounts
 from firstwords.units import Units
 
@@ -85,7 +85,11 @@ def print_quality(units: Units, counts: UnitCounts, console: Console | None = No
         table.add_row(name, *(f"{share:.3f}" for share in shares), f"{one.units:,}", f"{one.perplexity:.0f}")
     console.print(table)
     first = qualities[0]
-    console.print(f"over {first.frames:,} frames of {first.phones} {counts.kind}, silence being one", soft_wrap=True)
+    console.print(
+        f"over {first.frames:,} frames of {first.phones} {counts.kind}, silence being one; a single unit for all would "
+        f"have purity {first.commonest:.3f}",
+        soft_wrap=True,
+    )
     if counts.utterances < len(units.sequences):
         lacking = len(units.sequences) - counts.utterances
         console.print(f"without phone times: {lacking} of {len(units.sequences)} recordings")
