@@ -106,7 +106,7 @@ def choose_codes(
     weights = None
     if layer is None:
         if "weights" in codebook.about:
-            of_layers = {number: weight for number, weight in codebook.about["weights"]}
+            of_layers = dict(codebook.about["weights"])
         elif "layer" not in codebook.about:
             raise ConfigError(f"{units}: does not say of which layer its centroids are; say --layer N")
         layer = codebook.about.get("layer")

@@ -14,6 +14,10 @@ from firstwords.report.codes import LEAST_FRAMES, Arranged, arrange, information
 
 DRAWN = 1500
 """Most codes of the heat map, the most used ones; more would be thinner than a line."""
+FEW = 24
+"""Most languages whose codes are drawn beside the matrix."""
+NAMED = 80
+"""Most that have room for their names."""
 _INK, _BLUE, _GREY = "#30363d", "#1f6fb4", "#7f7f7f"
 
 
@@ -137,8 +141,8 @@ def _draw_information(axes: Any, found: CodeCounts) -> None:
 def plot_similarity(path: Path, found: CodeCounts, name: str, title: str = "") -> None:
     """Draws how alike the code use of languages (or of any field's values) is, and that use itself.
 
-    Left: 1 - Jensen-Shannon divergence of each two; on the diagonal, of two halves of the same. Right: the share of
-    each code among each language's frames, codes sorted by the language that they belong to most.
+    Left: 1 - Jensen-Shannon divergence of each two; on the diagonal, of two halves of the same. Right, where there are
+    few: P(language | code) as if there were equally much of each, codes sorted by the language that they belong to most.
 
     Raises:
         CorpusError: fewer than two values, or the picture cannot be written.
@@ -153,9 +157,10 @@ def plot_similarity(path: Path, found: CodeCounts, name: str, title: str = "") -
     names = [table.names[place] for place in order]
     matrix = similarities(found.fields[name])[np.ix_(order, order)]
     side = min(max(3.6, 0.42 * len(names) + 2), 14)
+    few = len(names) <= FEW
     layout = ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08)
-    figure = Figure(figsize=(side + 8.4, side + 0.5), layout=layout)
-    left, right = figure.subplots(1, 2, width_ratios=[side, 8])
+    figure = Figure(figsize=(side + (8.4 if few else 1.5), side + 0.5), layout=layout)
+    left, *right = figure.subplots(1, 2, width_ratios=[side, 8]) if few else [figure.subplots()]
     low = float(np.floor(20 * np.nanmin(matrix)) / 20)
     picture = left.imshow(matrix, cmap="viridis", vmin=low, vmax=1)
     if len(names) <= 16:
@@ -165,12 +170,16 @@ def plot_similarity(path: Path, found: CodeCounts, name: str, title: str = "") -
                 dark = value < (1 + low) / 2
                 left.text(column, row, "–" if np.isnan(value) else f"{value:.2f}", ha="center", va="center", fontsize=9,
                           color="white" if dark else "black")  # fmt: skip
-    size = 9 if len(names) <= 20 else 6
-    left.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0, fontsize=size)
-    left.set_yticks(range(len(names)), names, fontsize=size)
+    size = 9 if few else 6
+    if len(names) <= NAMED:
+        left.set_xticks(range(len(names)), names, rotation=90 if len(names) > 6 else 0, fontsize=size)
+        left.set_yticks(range(len(names)), names, fontsize=size)
+    else:
+        left.set_xlabel(f"{len(names)} values of {name}, in alphabetical order")
     left.set_title("How alike codes are used\n(1 − Jensen-Shannon divergence; diagonal: two halves)", fontsize=10)
     figure.colorbar(picture, ax=left, fraction=0.046, pad=0.03)
-    _draw_shares(right, table, order, names)
+    if few:
+        _draw_shares(right[0], table, order, names)
     if title:
         figure.suptitle(title, fontsize=13, fontweight="bold")
     _save(figure, path)
@@ -185,7 +194,7 @@ def _draw_shares(axes: Any, table: Table, order: np.ndarray, names: list[str]) -
     edges = np.concatenate([[0], np.cumsum(use.mean(1)[rows])]) * 100
     axes.pcolormesh(edges, np.arange(len(names) + 1), given[rows].T, cmap="Blues", vmin=0, vmax=1)
     axes.invert_yaxis()
-    axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=9 if len(names) <= 20 else 6)
+    axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=9)
     axes.set_xlabel("codes, as wide as they are used, % of frames")
     axes.set_title("Whose codes: P(row | code), were there equally much of each", fontsize=10)
 

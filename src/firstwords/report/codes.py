@@ -119,16 +119,21 @@ def print_codes(found: CodeCounts, console: Console | None = None) -> None:
         console.print(_phones(found, found.phones))
 
 
-def print_similarity(found: CodeCounts, name: str, console: Console | None = None, most: int = 12) -> None:
-    """Prints the matrix of `plot_similarity`, of the values with the most frames."""
+def print_similarity(found: CodeCounts, name: str, console: Console | None = None) -> None:
+    """Prints the matrix of `plot_similarity`: of the values with the most frames, as many as fit the terminal."""
     console = console or Console(highlight=False)
     table = whole(found, name)
     if table is None or len(table.names) < 2:
         return
     frames = table.label_counts()
+    ranked = np.argsort(-frames, kind="stable")
+    widths = [max(6, len(table.names[place])) + 3 for place in ranked]
+    room = console.width - max(widths) - 12
+    fitting = max(2, sum(np.cumsum(widths) <= room))
     matrix = similarities(found.fields[name])
-    kept = sorted(np.argsort(-frames, kind="stable")[:most], key=lambda place: table.names[place])
-    console.print(f"How alike codes are used by {name}", style="bold")
+    kept = sorted(ranked[:fitting], key=lambda place: table.names[place])
+    part = "" if fitting >= len(ranked) else f", the {fitting} of {len(ranked)} with the most frames"
+    console.print(f"How alike codes are used by {name}{part}", style="bold")
     shown = _table(None, "", "frames", *(table.names[place] for place in kept))
     for row in kept:
         cells = ["–" if np.isnan(matrix[row, column]) else f"{matrix[row, column]:.3f}" for column in kept]
