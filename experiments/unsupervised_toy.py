@@ -50,6 +50,7 @@ def main() -> None:
     arguments.add_argument("--diversity", type=float, nargs="+", default=[4.0])
     arguments.add_argument("--width", type=int, default=128, help="of the discriminator")
     arguments.add_argument("--batch", type=int, default=160)
+    arguments.add_argument("--at-once", type=int, default=0, help="members of a seed in one computation")
     arguments.add_argument("--rates", type=float, nargs=2, default=[4e-4, 5e-4])
     arguments.add_argument("--mismatch", action="store_true", help="text of another language: another Markov source")
     arguments.add_argument("--all", action="store_true", help="stop no member early")
@@ -88,7 +89,7 @@ def main() -> None:
     config = AdversarialConfig(
         grid=grid, discriminator=DiscriminatorConfig(dim=chosen.width), batch=chosen.batch, steps=chosen.steps,
         choice=ChoiceConfig(validate_every=250, stop_after=() if chosen.all else (0.15, 0.3, 0.5)), device="cpu",
-        log_every=250, save_every=250,
+        log_every=250, save_every=250, members_at_once=chosen.at_once,
     )  # fmt: skip
     config = AdversarialConfig(**{
         **config.__dict__,

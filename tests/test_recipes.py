@@ -15,8 +15,10 @@ from firstwords.config import to_dict, write_yaml
 from firstwords.errors import ConfigError
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2vec2 import Wav2Vec2
+from firstwords.models.wav2vec_u import Wav2VecU, Wav2VecUConfig
 from firstwords.nn.feature_encoder import FeatureEncoder
 from firstwords.recipes import load_recipe, recipe_names
+from firstwords.training.adversarial_config import AdversarialConfig, check_adversarial
 from firstwords.training.config import check_training
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.pretrain import PretrainConfig
@@ -81,6 +83,17 @@ def test_recognisers_of_32_labels_have_as_many_parameters_as_the_released_ones(n
 def test_small_is_small():
     with torch.device("meta"):
         assert 15e6 < parameters(Wav2Vec2(pretraining("wav2vec2-small").model)) < 25e6
+
+
+@pytest.mark.parametrize("name", recipe_names("unsupervised"))
+def test_every_sweep_is_one_that_can_run(name):
+    config = load_recipe(name, "unsupervised", AdversarialConfig)
+    check_adversarial(config)
+    members = len(config.grid.members())
+    assert members == {"wav2vec-u": 60, "wav2vec-u2": 64, "wav2vec-u-small": 8}[name]
+    auxiliary = 64 if any(config.grid.auxiliary) else 0
+    with torch.device("meta"):
+        Wav2VecU(Wav2VecUConfig(512, 44, config.generator, config.discriminator, config.segmentation, auxiliary))
 
 
 @pytest.mark.parametrize("name", recipe_names("pretrain"))

@@ -123,14 +123,15 @@ class Wav2VecU(nn.Module):
     def stacked(cls, models: Sequence[Wav2VecU]) -> Wav2VecU:
         """Models of one shape side by side in one."""
         weights = [model.state_dict() for model in models]
-        return cls._holding(models[0].config, {name: torch.cat([one[name] for one in weights]) for name in weights[0]})
+        return cls.holding(models[0].config, {name: torch.cat([one[name] for one in weights]) for name in weights[0]})
 
     def part(self, members: slice | Tensor) -> Wav2VecU:
         """Some of the members; a slice of them shares its weights with this model, chosen ones are copied."""
-        return self._holding(self.config, {name: value[members] for name, value in self.state_dict().items()})
+        return self.holding(self.config, {name: value[members] for name, value in self.state_dict().items()})
 
     @classmethod
-    def _holding(cls, config: Wav2VecUConfig, weights: dict[str, Tensor]) -> Wav2VecU:
+    def holding(cls, config: Wav2VecUConfig, weights: dict[str, Tensor]) -> Wav2VecU:
+        """A model around weights, which are not copied; they say how many members there are."""
         with torch.device("meta"):
             model = cls(config, len(weights["generator.weight"]))
         model.load_state_dict(weights, assign=True)

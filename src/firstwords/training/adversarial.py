@@ -258,7 +258,7 @@ class Sweep:
         self.members = members
         self.running = [member for member in members if member.state == "running"]
         if self.running:
-            self._hold(Wav2VecU._holding(self.shape, {k: v.to(self.device) for k, v in weights.items()}), states)
+            self._hold(Wav2VecU.holding(self.shape, {k: v.to(self.device) for k, v in weights.items()}), states)
 
     @torch.no_grad()
     def hear(self, speech: Speech, most: int) -> list[list[list[int]]]:

@@ -15,7 +15,6 @@ from torch import Tensor
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.config import to_dict
 from firstwords.errors import FirstwordsError
-from firstwords.models.wav2vec_u import Wav2VecU
 from firstwords.scoring import ErrorCounts, word_errors
 from firstwords.training.adversarial import Member, Sweep, sweep_batches
 from firstwords.training.adversarial_config import AdversarialConfig, Penalties
@@ -276,12 +275,6 @@ class SweepTraining:
         self.console.print(f"{self.updates:>7}/{self.config.steps}  {text}")
 
 
-def member_model(checkpoint: Checkpoint, number: int) -> dict[str, Tensor]:
-    """Weights of a member's best moment out of a sweep's last checkpoint."""
-    start = f"best/{number}/"
-    return {name.removeprefix(start): v for name, v in checkpoint.weights.items() if name.startswith(start)}
-
-
 def _member_to_dict(member: Member) -> dict[str, Any]:
     return to_dict(member) | {"best": None if member.best is None else member.best.to_dict()}
 
@@ -290,6 +283,3 @@ def _member_from_dict(values: dict[str, Any]) -> Member:
     best = values["best"]
     known = {"penalties": Penalties(**values["penalties"]), "best": None if best is None else Judgement(**best)}
     return Member(**(values | known))
-
-
-__all__ = ["KIND", "MODEL_KIND", "SweepOutcome", "SweepTraining", "Wav2VecU", "member_model"]

@@ -122,7 +122,6 @@ def facts_of(prepared: Prepared, text: Text) -> dict[str, Any]:
     digest = hashlib.sha256(text.ids.tobytes() + prepared.train.lengths.tobytes())
     digest.update(" ".join((*prepared.phones, *prepared.train.ids, *prepared.valid.ids)).encode("utf-8", "replace"))
     return {
-        "folder": str(prepared.folder.resolve().name),
         "utterances": len(prepared.train),
         "sentences": len(text),
         "phones": len(prepared.phones),
