@@ -164,7 +164,7 @@ class RunningWordScorer(WordScorer):
     def endings(self, state: WordState) -> list[tuple[int | None, float, Any]]:
         if state.node == 0:
             return [(None, self._finish(state), state)]
-        ends = []
+        ends: list[tuple[int | None, float, Any]] = []
         for entry in self.entries.get(state.node, ()):
             after = self._after(state, entry)
             ends.append((None, self._end(state, entry) + self._finish(after), after))

@@ -25,10 +25,10 @@ from firstwords.corpus.voice_activity import runs, without_silence
 from firstwords.encoder import Encoder, choose_device, load_encoder
 from firstwords.errors import AudioError, ConfigError
 from firstwords.nn.fitted import read_fitted, write_fitted
-from firstwords.nn.kmeans import assign, fit_kmeans
+from firstwords.nn.kmeans import assign, fit_kmeans, nearest
 from firstwords.nn.mfcc import mfcc
 from firstwords.nn.pca import PCA, fit_pca
-from firstwords.nn.segments import merge_runs, pool_pairs
+from firstwords.nn.segments import held, merge_runs, pool_pairs
 from firstwords.pauses import CHUNK, VOICE, VoiceDetector
 
 MFCC_PER_FRAME = 2
@@ -52,6 +52,9 @@ class AudioConfig:
     """Of k-means at most. Source: wav2vec-U."""
     restarts: int = 3
     """Of k-means. Source: wav2vec-U."""
+    hold: float = 0.0
+    """1.0: what leaving a cluster costs, in mean squared distances of a frame to its centroid: above 0, runs become
+    longer and steps fewer, for encoders whose frames flicker between clusters. 0 is the published assignment."""
     dim: int = 512
     """1.0: principal components; all of them where features are narrower. Source: wav2vec-U."""
     mfcc_clusters: int = 64
@@ -63,6 +66,8 @@ class AudioConfig:
 
     def check(self) -> None:
         """Raises ConfigError."""
+        if self.hold < 0:
+            raise ConfigError(f"--hold {self.hold}: must not be below 0")
         for name in ("clusters", "iterations", "restarts", "dim", "mfcc_clusters"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
@@ -188,22 +193,26 @@ class Segmenter:
     centroids: Tensor
     """(clusters, D)."""
     components: PCA
+    cost: float = 0.0
+    """Squared distance that leaving a cluster is worth; 0 takes every frame's nearest."""
 
     def save(self, folder: Path) -> None:
         """Writes clusters.safetensors and components.safetensors. Raises CheckpointError."""
-        write_fitted(folder / "clusters.safetensors", "k-means", {"centroids": self.centroids}, {})
+        write_fitted(folder / "clusters.safetensors", "k-means", {"centroids": self.centroids}, {"cost": self.cost})
         self.components.save(folder / "components.safetensors")
 
     @staticmethod
     def load(folder: Path) -> Segmenter:
         """What `save` wrote. Raises CheckpointError."""
-        tensors, _ = read_fitted(folder / "clusters.safetensors", "k-means")
-        return Segmenter(tensors["centroids"], PCA.load(folder / "components.safetensors"))
+        tensors, about = read_fitted(folder / "clusters.safetensors", "k-means")
+        components = PCA.load(folder / "components.safetensors")
+        return Segmenter(tensors["centroids"], components, about.get("cost", 0.0))
 
     def __call__(self, features: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of features (T, D): clusters (T,), components of frames (T, dim), of runs (S, dim), of pairs of runs."""
         values = torch.from_numpy(np.array(features))
-        clusters, frames = assign(values, self.centroids), self.components.apply(values)
+        clusters = held(values, self.centroids, self.cost) if self.cost else assign(values, self.centroids)
+        frames = self.components.apply(values)
         segments = merge_runs(frames, clusters)
         return clusters, frames, segments, pool_pairs(segments)
 
@@ -226,7 +235,11 @@ def fit_segmenter(raw: Features, config: AudioConfig, device: str) -> Segmenter:
     centroids = fit_kmeans(
         raw.values, config.clusters, config.iterations, config.restarts, config.cluster_seed, device=device, tell=tell
     )
-    return Segmenter(centroids, fit_pca(raw.values, min(config.dim, raw.dim)))
+    cost = 0.0
+    if config.hold:
+        sample = torch.from_numpy(np.array(raw.values[:: max(1, len(raw.values) // 50_000)]))
+        cost = config.hold * float(nearest(sample, centroids)[0].mean())
+    return Segmenter(centroids, fit_pca(raw.values, min(config.dim, raw.dim)), cost)
 
 
 def write_segments(raw: Features, segmenter: Segmenter, folder: Path, split: str) -> None:

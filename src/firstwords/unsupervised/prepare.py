@@ -38,6 +38,8 @@ FEW_UTTERANCES, FEW_HOURS = 500, 1.0
 """Below either, people are told what to expect."""
 FRAME_SECONDS = 0.02
 """From one of the encoder's features to the next."""
+MOST_STEPS = 18.0
+"""Steps a second above which they are finer than phones. Source: wav2vec-U 2.0 (14 to 16 work, 25 to 28 fail)."""
 KNOWN_SHARE = 0.9
 """Share of a manifest's phones that the text must have too, for error rates against them to mean anything."""
 
@@ -130,7 +132,7 @@ def _segments(
 ) -> None:
     """Version 1.0."""
     audio, out = config.audio, steps.folder
-    fitted = [speech, audio.clusters, audio.iterations, audio.restarts, audio.dim, audio.cluster_seed]
+    fitted = [speech, audio.clusters, audio.iterations, audio.restarts, audio.dim, audio.cluster_seed, audio.hold]
     if steps.current("segments", fitted):
         return
     raw = out / "raw"
@@ -249,6 +251,12 @@ def _warnings(steps: Steps, texts: Sequence[Path]) -> list[str]:
         found.append(
             f"{left:,} of {left + text['sentences']:,} sentences left out: {text['foreign']:,} in another script, "
             f"{text['unpronounced']:,} that could not be pronounced, {text['rare']:,} with rare phones"
+        )
+    rate = len(read_features(steps.folder, "train").values) / max(1e-9, 3600 * hours)
+    if facts["kind"] == "1.0" and rate > MOST_STEPS:
+        found.append(
+            f"{rate:.0f} steps a second, where 14 are wanted and 25 are known to fail: neighbouring frames are often "
+            "in different clusters. Take fewer clusters (--clusters 64), hold on to them (--hold 1), or another layer"
         )
     if facts["kind"] == "1.0" and facts["dim"] < 512:
         found.append(

@@ -108,7 +108,7 @@ def tuned(parts: DecoderParts, emissions: Sequence[np.ndarray], floor: float) ->
 def text_floor(prepared: Prepared, decoder: UnspacedDecoder, sentences: int = 500) -> float:
     """Log perplexity of the text itself, as its model sees it."""
     if decoder.lexicon is None:
-        lines = (" ".join(line) for line in prepared.sentences())
+        lines: Iterator[str] = (" ".join(line) for line in prepared.sentences())
     else:
         lines = iter((prepared.text / "sentences.txt").read_text(encoding="utf-8").splitlines())
     chosen = [line.split() for line, _ in zip(lines, range(sentences), strict=False)]
