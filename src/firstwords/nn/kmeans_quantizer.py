@@ -41,13 +41,15 @@ class KMeansQuantizer(nn.Module):
         self.codebooks = nn.Parameter(0.01 * torch.randn(1 if config.shared else config.groups, config.entries, width))
         self.projection = nn.Conv1d(dim, dim, 1, groups=config.groups, bias=False)
         self.norm = nn.GroupNorm(config.groups, dim)
+        self._one_group = nn.GroupNorm(1, width, eps=self.norm.eps, affine=False)
 
     def project(self, latents: Tensor, lengths: Tensor) -> Tensor:
         """What is quantised: latents (B, T, dim) projected and normalised, over `lengths` (B,) valid frames."""
         groups = self.config.groups
         weight = self.projection.weight[:, :, 0].unflatten(0, (groups, -1))
-        projected = torch.einsum("btgi,goi->btgo", latents.unflatten(2, (groups, -1)), weight)
-        return group_norm(projected.flatten(2), lengths, self.norm)
+        projected = torch.einsum("btgi,goi->bgto", latents.unflatten(2, (groups, -1)), weight)
+        normed = group_norm(projected.flatten(0, 1), lengths.repeat_interleave(groups), self._one_group)
+        return normed.unflatten(0, (-1, groups)).transpose(1, 2).flatten(2) * self.norm.weight + self.norm.bias
 
     def forward(self, x: Tensor) -> Quantized:
         """Quantises projected frames (N, dim), in fp32.
