@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from firstwords.config import check_shares
 from firstwords.errors import CheckpointError, ConfigError
-from firstwords.models.wav2vec2 import Encoded
+from firstwords.models.vq_wav2vec import VqWav2Vec
+from firstwords.models.wav2vec2 import Encoded, Wav2Vec2
 from firstwords.nn.dropout import dropout
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.transformer import TransformerBlock, TransformerConfig
@@ -167,32 +168,29 @@ class CodeBert(nn.Module):
         x = self.head_norm(F.gelu(self.head(x)))
         return F.linear(x, self.embedding.weight, self.head_bias)
 
-    def features(self, tokens: Tensor, lengths: Tensor, layer: int | None = None) -> Tensor:
+    def features(
+        self, tokens: Tensor, lengths: Tensor, layer: int | None = None, states: list[Tensor] | None = None
+    ) -> Tensor:
         """Features (B, T, D) of tokens (B, T).
 
         Args:
             tokens: (B, T), T at most `positions`.
             lengths: (B,) valid tokens; those beyond change nothing.
             layer: stop after so many blocks (0: the first one's input); None runs all.
+            states: gets the input of the first block appended, then the output of each.
         """
         attend = None
         if not bool((lengths == tokens.shape[1]).all()):
             attend = length_mask(lengths, tokens.shape[1])[:, None, None, :]
         x = self.norm(self.embedding(tokens) + self.positions.weight[: tokens.shape[1]])
         x = dropout(x, self.config.dropout, self.training)
+        if states is not None:
+            states.append(x)
         for block in self.blocks[:layer]:
             x = block(x, attend)
+            if states is not None:
+                states.append(x)
         return x
-
-
-class Codes(Protocol):
-    """What makes codes of waveforms: vq-wav2vec, or wav2vec 2.0 with its quantiser."""
-
-    def codes(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Codebook entries (B, T, G)."""
-
-    def frames(self, samples: Any) -> Any:
-        """Frames that so many samples give."""
 
 
 class CodeBertEncoder(nn.Module):
@@ -201,50 +199,62 @@ class CodeBertEncoder(nn.Module):
     Audio longer than BERT's positions is read in the fewest windows of nearly equal length.
 
     Args:
-        source: makes codes; a module with `codes` and `frames`.
+        source: the pre-training model that makes codes (VqWav2Vec, or Wav2Vec2 with its quantiser).
         bert: the network.
         vocabulary: codes to its tokens.
     """
 
-    def __init__(self, source: Any, bert: CodeBert, vocabulary: CodeVocabulary) -> None:
+    def __init__(self, source: VqWav2Vec | Wav2Vec2, bert: CodeBert, vocabulary: CodeVocabulary) -> None:
         super().__init__()
-        self.source: Codes = source.requires_grad_(False)
+        self.source = source.requires_grad_(False)
         self.bert = bert
         self.vocabulary = vocabulary
+        self.config = source.encoder.config
+        """Of the model before BERT, which says whether waveforms are normalised."""
+        self.feature_encoder = source.encoder.feature_encoder
         self.dim = bert.config.dim
         self.layers = bert.config.layers
 
     def frames(self, samples: Any) -> Any:
         """Frames that so many samples give (int or integer tensor)."""
-        return self.source.frames(samples)
+        return self.source.encoder.frames(samples)
 
-    def codes(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Codebook entries (B, T, G) of waveforms (B, samples)."""
-        return self.source.codes(waveforms, lengths)
-
-    def forward(self, waveforms: Tensor, lengths: Tensor | None = None, layer: int | None = None) -> Encoded:
-        """Features of waveforms (B, samples), one for each frame of codes.
+    def forward(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor | None = None,
+        layer: int | None = None,
+        states: list[Tensor] | None = None,
+    ) -> Encoded:
+        """Features of waveforms, one for each frame of codes; 0 beyond each utterance's frames.
 
         Args:
-            waveforms: (B, samples), 16 kHz.
+            waveforms: (B, samples), 16 kHz, normalised if the configuration says so.
             lengths: (B,) valid samples; None means all.
             layer: output of that block; 0 is the input of the first, None the last one's output.
+            states: gets the input of the first block appended, then the output of each, (B, T, D).
         """
         if lengths is None:
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
         frames = self.frames(lengths)
-        tokens = self.vocabulary.encode(self.codes(waveforms, lengths))
+        tokens = self.vocabulary.encode(self.source.codes(waveforms, lengths))
         most = self.bert.config.positions - ENDS
         places = [(row, *part) for row, count in enumerate(frames.tolist()) for part in windows(count, most)]
-        features = self.bert.embedding.weight.new_zeros(*tokens.shape, self.dim)
+        count = 1 + (self.layers if layer is None else layer)
+        layers = self.bert.embedding.weight.new_zeros(count if states is not None else 1, *tokens.shape, self.dim)
         for first in range(0, len(places), WINDOWS_AT_ONCE):
             some = places[first : first + WINDOWS_AT_ONCE]
             texts = [F.pad(F.pad(tokens[row, a:b], (1, 0), value=START), (0, 1), value=END) for row, a, b in some]
             sizes = torch.tensor([len(text) for text in texts], device=tokens.device)
             batch = nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=PAD)
-            for (row, a, b), found in zip(some, self.bert.features(batch, sizes, layer), strict=True):
-                features[row, a:b] = found[1 : 1 + b - a]
-        return Encoded(features, frames)
+            inner: list[Tensor] = []
+            last = self.bert.features(batch, sizes, layer, inner)
+            found = torch.stack(inner if states is not None else [last])
+            for number, (row, a, b) in enumerate(some):
+                layers[:, row, a:b] = found[:, number, 1 : 1 + b - a]
+        if states is not None:
+            states.extend(layers)
+        return Encoded(layers[-1], frames)
 
 
 def windows(count: int, most: int) -> list[tuple[int, int]]:

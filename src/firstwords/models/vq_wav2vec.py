@@ -169,6 +169,10 @@ class VqWav2Vec(nn.Module):
             dropout(predictions, self.config.prediction_dropout, self.training), vectors, frames, quantized
         )
 
+    def codes(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Codebook entries (B, T, G) of waveforms (B, samples), see VqWav2VecEncoder."""
+        return self.encoder.codes(waveforms, lengths)
+
 
 def _lengths(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
     if lengths is None:
