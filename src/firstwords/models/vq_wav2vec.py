@@ -33,6 +33,17 @@ class VqQuantizerConfig(QuantizerConfig):
     """One codebook for all groups. Source: vq-wav2vec section 5.1, and fairseq's command (combine_groups)."""
     commitment: float = 0.25
     """k-means: weight gamma of the commitment term. Source: vq-wav2vec section 3.2."""
+    annealing: Literal["exponential", "linear"] = "exponential"
+    """Gumbel: the temperature falls by a factor at each update (fairseq), or by the same amount (vq-wav2vec)."""
+    annealing_updates: int = 280_000
+    """Linear annealing: updates from the first temperature to the last, 70 % of 400 k. Source: vq-wav2vec section 5.1."""
+
+    def temperature(self, update: int) -> float:
+        """max(start * decay^update, end), or from start to end on a line."""
+        if self.annealing == "exponential":
+            return super().temperature(update)
+        done = min(1.0, update / max(1, self.annealing_updates))
+        return self.temperature_start + (self.temperature_end - self.temperature_start) * done
 
 
 @dataclass(frozen=True)
@@ -172,6 +183,14 @@ class VqWav2Vec(nn.Module):
     def codes(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Codebook entries (B, T, G) of waveforms (B, samples), see VqWav2VecEncoder."""
         return self.encoder.codes(waveforms, lengths)
+
+    @torch.no_grad()
+    def code_statistics(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Only the (G, V) sum of entry probabilities (Gumbel): a first look at a batch that comes in parts."""
+        assert isinstance(self.encoder.quantizer, GumbelQuantizer)
+        latents = self.encoder.feature_encoder(waveforms, lengths)
+        valid = length_mask(self.encoder.frames(lengths), latents.shape[1])
+        return self.encoder.quantizer.entry_logits(latents[valid]).softmax(-1).sum(0)
 
 
 def _lengths(waveforms: Tensor, lengths: Tensor | None) -> Tensor:
