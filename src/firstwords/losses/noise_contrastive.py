@@ -27,7 +27,7 @@ class NoiseContrastConfig:
     """Distractors, and how predictions are judged."""
 
     distractors: int = 10
-    """N, drawn from the same utterance. Source: wav2vec section 3.3."""
+    """N, drawn from the same utterance. Source: wav2vec."""
     batch_distractors: int = 0
     """Further distractors from all utterances of the micro-batch. Source: fairseq (cross_sample_negatives), off."""
     loss: Literal["binary", "infonce"] = "binary"

@@ -42,7 +42,7 @@ class Wav2VecConfig:
     encoder: Wav2VecEncoderConfig = field(default_factory=Wav2VecEncoderConfig)
     """Waveform to context."""
     steps: int = 12
-    """K, how many future latents are predicted. Source: wav2vec section 3.3."""
+    """K, how many future latents are predicted. Source: wav2vec."""
     prediction_dropout: float = 0.0
     """On the predictions. Source: fairseq (dropout)."""
     contrast: NoiseContrastConfig = field(default_factory=NoiseContrastConfig)
@@ -70,27 +70,37 @@ class Wav2VecEncoder(nn.Module):
         self.feature_encoder = LatentEncoder(config.latent_encoder)
         self.context_network = ContextNetwork(config.context_network, self.feature_encoder.output_dim)
         self.dim = self.context_network.output_dim
+        self.layers = len(config.context_network.channels)
 
     def frames(self, samples: Any) -> Any:
         """Frames that so many samples give (int or integer tensor)."""
         return self.feature_encoder.frames(samples)
 
-    def forward(self, waveforms: Tensor, lengths: Tensor | None = None, layer: int | None = None) -> Encoded:
+    def forward(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor | None = None,
+        layer: int | None = None,
+        states: list[Tensor] | None = None,
+    ) -> Encoded:
         """Context of waveforms.
 
         Args:
             waveforms: (B, samples), 16 kHz, normalised if the configuration says so.
             lengths: (B,) valid samples; None means all. What lies beyond never changes the frames before.
             layer: stop after so many layers of the context network (0: the latents); None runs all.
+            states: gets the latents and each layer's output appended.
         """
         if lengths is None:
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
-        return self.contextualize(self.feature_encoder(waveforms, lengths), self.frames(lengths), layer)
+        return self.contextualize(self.feature_encoder(waveforms, lengths), self.frames(lengths), layer, states)
 
-    def contextualize(self, latents: Tensor, lengths: Tensor, layer: int | None = None) -> Encoded:
+    def contextualize(
+        self, latents: Tensor, lengths: Tensor, layer: int | None = None, states: list[Tensor] | None = None
+    ) -> Encoded:
         """Runs the context network over latents (B, T, C), or what replaces them, with `lengths` (B,) valid frames."""
         latents = dropout(latents, self.config.latent_dropout, self.training)
-        context = self.context_network(latents, lengths, layer)
+        context = self.context_network(latents, lengths, layer, states)
         return Encoded(dropout(context, self.config.context_dropout, self.training), lengths)
 
 

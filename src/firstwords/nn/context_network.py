@@ -70,17 +70,24 @@ class ContextNetwork(nn.Module):
         """Frames behind one context vector, its own included: 19 for the base model, 79 for large."""
         return 1 + sum(kernel - 1 for kernel in self.config.kernels)
 
-    def forward(self, latents: Tensor, lengths: Tensor, layer: int | None = None) -> Tensor:
+    def forward(
+        self, latents: Tensor, lengths: Tensor, layer: int | None = None, states: list[Tensor] | None = None
+    ) -> Tensor:
         """Context (B, T, C) of latents (B, T, C_in).
 
         Args:
             latents: (B, T, C_in).
             lengths: (B,) valid frames; what lies beyond them never changes the context before it.
             layer: stop after so many layers (0: the latents); None runs all.
+            states: gets the latents and each layer's output appended.
         """
         x = latents
+        if states is not None:
+            states.append(x)
         for number in range(len(self.layers) if layer is None else layer):
             x = self._block(x, lengths, number)
+            if states is not None:
+                states.append(x)
         return x
 
     def _block(self, x: Tensor, lengths: Tensor, number: int) -> Tensor:
