@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from firstwords.checkpoints import code_bert
 from firstwords.checkpoints.own import Checkpoint, load_weights
 from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.config import from_dict
 from firstwords.errors import CheckpointError
+from firstwords.models.code_bert import CodeBertEncoder
 from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
 from firstwords.models.wav2vec import Wav2Vec, Wav2VecConfig, Wav2VecEncoder
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
 from firstwords.text.alphabet import Alphabet
 
-AnyEncoder = Wav2Vec2Encoder | Wav2VecEncoder
+AnyEncoder = Wav2Vec2Encoder | Wav2VecEncoder | CodeBertEncoder
 """They take waveforms, lengths, layer= and states=; have `config`, `frames`, `feature_encoder`, `dim` and `layers`."""
 
 
@@ -69,7 +72,13 @@ def load_alphabet(place: Path) -> Alphabet:
 
 def any_encoder_of(checkpoint: Checkpoint, where: str) -> AnyEncoder:
     """The encoder in a checkpoint, of any method. Raises CheckpointError where it has none or another shape."""
-    return wav2vec_of(checkpoint, where).encoder if checkpoint.kind == "wav2vec" else encoder_of(checkpoint, where)
+    if checkpoint.kind == "wav2vec":
+        return wav2vec_of(checkpoint, where).encoder
+    if checkpoint.kind == "vq-wav2vec":
+        return vq_wav2vec_of(checkpoint, where).encoder
+    if checkpoint.kind == code_bert.KIND:
+        return code_bert.code_bert_encoder(checkpoint, coding_of(code_bert.codes_of(checkpoint), where), where)
+    return encoder_of(checkpoint, where)
 
 
 def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
@@ -99,6 +108,27 @@ def wav2vec_of(checkpoint: Checkpoint, where: str) -> Wav2Vec:
     """The network of a checkpoint of kind "wav2vec". Raises CheckpointError where it has another shape."""
     model = Wav2Vec(from_dict(Wav2VecConfig, checkpoint.config, where))
     load_weights(model, checkpoint.weights, where)
+    return model
+
+
+def vq_wav2vec_of(checkpoint: Checkpoint, where: str) -> VqWav2Vec:
+    """The network of a checkpoint of kind "vq-wav2vec". Raises CheckpointError where it has another shape."""
+    model = VqWav2Vec(from_dict(VqWav2VecConfig, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
+def coding_of(checkpoint: Checkpoint, where: str) -> VqWav2Vec | Wav2Vec2:
+    """The pre-training model in a checkpoint, if it has a quantiser. Raises CheckpointError where it has none."""
+    if checkpoint.kind == "vq-wav2vec":
+        return vq_wav2vec_of(checkpoint, where)
+    if checkpoint.kind != "wav2vec2":
+        raise CheckpointError(
+            f"{where}: a model of kind {checkpoint.kind!r} has no quantiser; codes come from a pre-training checkpoint"
+        )
+    model = pretraining_of(checkpoint, where)
+    if not model.config.quantize_targets:
+        raise CheckpointError(f"{where}: trained on continuous targets, so that it has no codes")
     return model
 
 

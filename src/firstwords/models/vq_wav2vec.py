@@ -100,11 +100,18 @@ class VqWav2VecEncoder(Wav2VecEncoder):
         if self.code_dim != latent_dim:
             self.context_network = ContextNetwork(config.context_network, self.code_dim)
 
-    def forward(self, waveforms: Tensor, lengths: Tensor | None = None, layer: int | None = None) -> Encoded:
+    def forward(
+        self,
+        waveforms: Tensor,
+        lengths: Tensor | None = None,
+        layer: int | None = None,
+        states: list[Tensor] | None = None,
+    ) -> Encoded:
         """Context of waveforms; the arguments are those of Wav2VecEncoder, but layer 0 is the quantised latents."""
         lengths = _lengths(waveforms, lengths)
-        vectors, _ = self.quantize(self.feature_encoder(waveforms, lengths), self.frames(lengths))
-        return self.contextualize(vectors, self.frames(lengths), layer)
+        frames = self.frames(lengths)
+        vectors, _ = self.quantize(self.feature_encoder(waveforms, lengths), frames)
+        return self.contextualize(vectors, frames, layer, states)
 
     def quantize(
         self, latents: Tensor, frames: Tensor, temperature: float = 1.0, noise: Tensor | None = None

@@ -42,14 +42,10 @@ AT_CHANCE = 0.985
 
 @dataclass(frozen=True)
 class CodeDataConfig:
-    """Which codes are read, and how they are packed."""
+    """Which codes are tokens, and what is kept for validation."""
 
-    train: tuple[str, ...] = ("train",)
-    """Splits to learn from; utterances without any split always count."""
-    valid: tuple[str, ...] = ("dev", "valid", "validation")
-    """Splits to validate on."""
     held_out: float = 0.01
-    """Share of the training utterances to validate on where no utterance is in a `valid` split."""
+    """Share of the utterances to validate on, chosen by a hash of the id."""
     min_count: int = 1
     """Combinations of codes that occur less often become <unk>. Source: vq-wav2vec, all that occur are tokens."""
     valid_tokens: int = 200_000
@@ -119,7 +115,6 @@ class CodePrediction:
     Args:
         config: the run's configuration.
         training, validation: codes (T, G) of each utterance.
-        kept: what the checkpoint shall hold besides the vocabulary.
 
     Raises:
         CorpusError: no codes to learn from.
@@ -135,13 +130,11 @@ class CodePrediction:
         training: Sequence[np.ndarray],
         validation: Sequence[np.ndarray],
         processes: Processes,
-        kept: dict[str, Any] | None = None,
     ) -> None:
         if not sum(map(len, training)):
             raise CorpusError("there are no codes to learn from")
         self.settings = config
         self.processes = processes
-        self._kept = kept or {}
         self.vocabulary = CodeVocabulary.learn(training, config.data.min_count)
         torch.manual_seed(config.seed)
         self.model = CodeBert(config.model, len(self.vocabulary))
@@ -283,7 +276,7 @@ class CodePrediction:
 
     def state(self) -> dict[str, Any]:
         """The vocabulary."""
-        return {"vocabulary": self.vocabulary.names()} | self._kept
+        return {"vocabulary": self.vocabulary.names()}
 
     def config(self) -> dict[str, Any]:
         """The network's configuration."""
