@@ -243,7 +243,7 @@ PRETRAIN = ("pretrain", "corpus", "--out", "run", "--recipe", "wav2vec2-tiny")
     [
         ((*PRETRAIN, "--stepz", "3"), "--steps"),
         ((*PRETRAIN, "--model.encoder.transformer.layrs", "3"), "--model.encoder.transformer.layers"),
-        ((*PRETRAIN, "--training.schedule.kind", "cosine"), "'linear', 'tri-stage'"),
+        ((*PRETRAIN, "--training.schedule.kind", "steps"), "'linear', 'tri-stage'"),
         ((*PRETRAIN, "--model.quantize-targets", "maybe"), "'True', 'False'"),
         ((*PRETRAIN, "--steps", "many"), "--steps"),
         ((*PRETRAIN, "--steps", "1.5"), "--steps"),

@@ -228,7 +228,7 @@ def test_every_value_of_a_recipe_has_a_source():
         for line in (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
             value = line.partition("#")[0].rstrip()
             if value and not value.endswith(":") and not value.startswith(("kind:", "objective:")):
-                assert re.search(r"# .*(\[[PC]|\[cmd|ours|as the source)", line), f"{name}: {line}"
+                assert re.search(r"# .*(\[[PCS]|\[cmd|ours|as the source)", line), f"{name}: {line}"
 
 
 def test_a_recipe_of_ones_own(tmp_path):

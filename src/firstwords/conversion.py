@@ -47,7 +47,12 @@ from firstwords.text.alphabet import Alphabet
 Format = Literal["firstwords", "huggingface", "onnx", "openvino"]
 BEST = "best.safetensors"
 LANGUAGE_MODEL = "language_model"
-KINDS = {"ctc": "recogniser", "wav2vec2": "pre-trained model with its quantiser", "encoder": "encoder"}
+KINDS = {
+    "ctc": "recogniser",
+    "wav2vec2": "pre-trained model with its quantiser",
+    "encoder": "encoder",
+    "wav2vec": "pre-trained model",
+}
 
 
 @dataclass
@@ -96,6 +101,8 @@ def convert(
     checkpoint, where = open_checkpoint(source, adapter)
     if int8_on is not None and (to != "onnx" or checkpoint.kind != "ctc"):
         raise ConfigError("--int8 needs a recogniser and --to onnx")
+    if checkpoint.kind == "wav2vec" and to != "firstwords":
+        raise CheckpointError(f"{source}: wav2vec (2019) is written for Firstwords only; --to {to} has no such model")
     waveforms = probe()
     reference, ran = _run_source(source, adapter, checkpoint, where, waveforms)
     notes = list(checkpoint.state.get("notes", ()))

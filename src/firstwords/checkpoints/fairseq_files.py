@@ -15,6 +15,7 @@ from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.checkpoints.fairseq import wav2vec2_config, wav2vec2_weights
+from firstwords.checkpoints.fairseq_wav2vec import wav2vec_config, wav2vec_weights
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.pickles import Inert, read_pickled
 from firstwords.checkpoints.vocabulary import LETTERS, NEVER, imported_alphabet, reordered
@@ -173,7 +174,20 @@ def _wav2vec2_ctc(file: FairseqFile) -> Checkpoint:
     return Checkpoint("ctc", to_dict(ctc), ours, state={"alphabet": alphabet.to_dict()})
 
 
-FAMILIES: dict[str, Callable[[FairseqFile], Checkpoint]] = {"wav2vec2": _wav2vec2, "wav2vec2-ctc": _wav2vec2_ctc}
+def _wav2vec(file: FairseqFile) -> Checkpoint:
+    """wav2vec (2019), base and large."""
+    infonce = bool(file.criterion.get("infonce", False))
+    config = wav2vec_config(file.model, infonce, bool(file.task.get("normalize", False)))
+    if file.model.get("sample_distance"):
+        file.notes.append("sample_distance is not kept: going on with it, distractors come from the whole utterance")
+    return Checkpoint("wav2vec", to_dict(config), wav2vec_weights(file.weights))
+
+
+FAMILIES: dict[str, Callable[[FairseqFile], Checkpoint]] = {
+    "wav2vec2": _wav2vec2,
+    "wav2vec2-ctc": _wav2vec2_ctc,
+    "wav2vec": _wav2vec,
+}
 """The models that are read, each by one function."""
 
 

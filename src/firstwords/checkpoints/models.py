@@ -140,4 +140,5 @@ def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
         return from_dict(CTCConfig, checkpoint.config, where).encoder
     if checkpoint.kind == "encoder":
         return from_dict(EncoderConfig, checkpoint.config, where)
-    raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder")
+    more = "; its features serve acoustic models, embeddings and classifiers" if checkpoint.kind == "wav2vec" else ""
+    raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder{more}")
