@@ -15,7 +15,7 @@ from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.coder import Coder
 from firstwords.commands import run_task
 from firstwords.config import to_dict
-from firstwords.corpus.manifest import MANIFEST
+from firstwords.corpus.manifest import MANIFEST_NAME
 from firstwords.embedding import network_fingerprint
 from firstwords.errors import ConfigError, CorpusError
 from firstwords.recipes import OBJECTIVE
@@ -85,7 +85,7 @@ def _read(units: Sequence[Path], fingerprint: str, where: str) -> list[tuple[str
         raise CorpusError("no units given: name folders that firstwords units --codes wrote")
     found: list[tuple[str, np.ndarray]] = []
     for folder in units:
-        if not (folder / SETTINGS).is_file() and ((folder / MANIFEST).is_file() or folder.suffix == ".jsonl"):
+        if not (folder / SETTINGS).is_file() and ((folder / MANIFEST_NAME).is_file() or folder.suffix == ".jsonl"):
             raise CorpusError(
                 f"{folder}: a corpus of audio; BERT reads its codes, so first: firstwords units {where} {folder} --codes"
             )

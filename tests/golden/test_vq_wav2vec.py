@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from golden import Case, cases
 from torch import Tensor
 
 from firstwords.checkpoints.fairseq_vq import vq_wav2vec_config, vq_wav2vec_weights
-#from firstwords.checkpoints.models import load_pretraining
+from firstwords.checkpoints.models import vq_wav2vec_of
+from firstwords.checkpoints.sources import open_checkpoint
+from firstwords.cli import main
+from firstwords.coder import load_coder
 from firstwords.encoder import load_encoder
 from firstwords.losses.diversity import diversity_loss
 from firstwords.losses.noise_contrastive import Distractors, noise_contrastive_loss, step_logits
@@ -105,15 +110,21 @@ class TestVqWav2Vec:
         case.close_gradients({name: value.grad for name, value in model.named_parameters()}, expected)
 
 
-@pytest.mark.skip
-#@pytest.mark.parametrize(("case", "path"), FILES)
+@pytest.mark.parametrize(("case", "path"), FILES)
 class TestFiles:
     @torch.no_grad()
-    def test_read(self, case: Case, path) -> None:  # type: ignore[no-untyped-def]
-        model, _ = load_pretraining(path)
-        assert isinstance(model, VqWav2Vec)
+    def test_read(self, case: Case, path: Path) -> None:
+        model = vq_wav2vec_of(*open_checkpoint(path))
         assert model.config == build(case).config
-        assert torch.equal(model.eval().encoder.codes(case["source"]), case["eval/indices"])
         encoder = load_encoder(path, device="cpu")
         case.close(encoder(case["source"]).transpose(1, 2), "eval/c")
-        assert torch.equal(encoder.codes(case["source"]), case["eval/indices"])
+        case.close(encoder(case["source"], layer=0).transpose(1, 2), "eval/quantized")
+        assert torch.equal(load_coder(path, device="cpu")(case["source"]), case["eval/indices"])
+
+    def test_convert(self, case: Case, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["convert", str(path), str(tmp_path / "ours")]) == 0
+        (ours, _), (theirs, _) = open_checkpoint(tmp_path / "ours"), open_checkpoint(path)
+        assert ours.config == theirs.config and ours.weights.keys() == theirs.weights.keys()
+        assert all(torch.equal(value, theirs.weights[key]) for key, value in ours.weights.items())
+        assert main(["convert", str(path), str(tmp_path / "hf"), "--to", "huggingface"]) == 2
+        assert "Firstwords only" in capsys.readouterr().err

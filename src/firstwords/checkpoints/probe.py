@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
-from firstwords.checkpoints.models import AnyEncoder, any_encoder_of, ctc_of, encoder_of, pretraining_of, wav2vec_of
+from firstwords.checkpoints.models import (
+    AnyEncoder,
+    any_encoder_of,
+    ctc_of,
+    encoder_of,
+    pretraining_of,
+    vq_wav2vec_of,
+    wav2vec_of,
+)
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.runtimes import Network
 from firstwords.checkpoints.vocabulary import NEVER
@@ -45,7 +53,7 @@ def largest_difference(ours: Outputs, theirs: Outputs) -> float:
 def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) -> Outputs:
     """Logits of a recogniser; projected context and targets, side by side, of a pre-trained model; else features.
 
-    Of wav2vec (2019): latents, context and all predictions.
+    Of wav2vec (2019) and vq-wav2vec: latents, quantised there, context and all predictions.
     """
     if checkpoint.kind == "ctc":
         recogniser = ctc_of(checkpoint, where).eval()
@@ -61,8 +69,8 @@ def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) 
                 parts.append(model.target_projection(model.quantizer(normed[0], 1.0).vectors))
             outputs.append(torch.cat(parts, 1))
         return outputs
-    if checkpoint.kind == "wav2vec":
-        older = wav2vec_of(checkpoint, where).eval()
+    if checkpoint.kind in ("wav2vec", "vq-wav2vec"):
+        older = (wav2vec_of if checkpoint.kind == "wav2vec" else vq_wav2vec_of)(checkpoint, where).eval()
         results = [older(_normalized(w, older.encoder), torch.tensor([len(w)])) for w in waveforms]
         contexts = [older.encoder(_normalized(w, older.encoder)).features for w in waveforms]
         return [

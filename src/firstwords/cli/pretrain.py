@@ -10,7 +10,6 @@ import tyro
 
 from firstwords.cli.options import option, parse, several
 from firstwords.commands import pretrain
-from firstwords.code_pretraining import pretrain_on_codes
 from firstwords.errors import ConfigError
 from firstwords.training.code_bert import CodePretrainConfig
 from firstwords.training.objectives import pretraining_recipe
@@ -48,6 +47,8 @@ def run(arguments: list[str]) -> int:
     if isinstance(chosen.config, CodePretrainConfig):
         if chosen.source is not None:
             raise ConfigError("BERT over codes always starts anew: --from is for models that listen")
+        from firstwords.code_pretraining import pretrain_on_codes
+
         return pretrain_on_codes(chosen.corpus, chosen.out, chosen.config, chosen.codes_from)
     if chosen.codes_from is not None:
         raise ConfigError(f"--codes-from is for BERT over codes (recipe code-bert-base); {recipe} listens to audio")
