@@ -71,7 +71,9 @@ def _source(out: Path, codes_from: str | None) -> tuple[Checkpoint, str]:
         return open_checkpoint(codes_from)
     if (out / CODES).is_file():
         return read_checkpoint(out / CODES), str(out / CODES)
-    raise ConfigError("BERT over codes gives features of waveforms with the model that made the codes: --codes-from RUN")
+    raise ConfigError(
+        "BERT over codes gives features of waveforms with the model that made the codes: --codes-from RUN"
+    )
 
 
 def _read(units: Sequence[Path], fingerprint: str, where: str) -> list[tuple[str, np.ndarray]]:
@@ -87,7 +89,7 @@ def _read(units: Sequence[Path], fingerprint: str, where: str) -> list[tuple[str
     for folder in units:
         if not (folder / SETTINGS).is_file() and ((folder / MANIFEST_NAME).is_file() or folder.suffix == ".jsonl"):
             raise CorpusError(
-                f"{folder}: a corpus of audio; BERT reads its codes, so first: firstwords units {where} {folder} --codes"
+                f"{folder}: a corpus of audio; BERT reads its codes: firstwords units {where} {folder} --codes"
             )
         settings = units_settings(folder)
         if "units" not in settings:
@@ -101,8 +103,10 @@ def _read(units: Sequence[Path], fingerprint: str, where: str) -> list[tuple[str
 
 
 def hold_out(sequences: Sequence[tuple[str, np.ndarray]], portion: float) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Codes to learn from and to validate on, chosen by a hash of the id, so that it stays the same in a larger corpus."""
+    """Codes to learn from and to validate on, chosen by a hash of the id: in a larger corpus the same ones."""
     ranked = sorted(sequences, key=lambda one: hashlib.sha256(one[0].encode("utf-8", "surrogatepass")).hexdigest())
     count = max(1, round(portion * len(ranked))) if portion > 0 and len(ranked) > 1 else 0
     held = {name for name, _ in ranked[:count]}
-    return [codes for name, codes in sequences if name not in held], [codes for name, codes in sequences if name in held]
+    return [codes for name, codes in sequences if name not in held], [
+        codes for name, codes in sequences if name in held
+    ]

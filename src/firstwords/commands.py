@@ -179,6 +179,8 @@ def run_task(
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     read = outcome.progress.audio_seconds
-    amount = f"{read:,.0f} symbols read" if {"sentences", "blocks"} & set(facts) else f"{read / 3600:.2f} h of audio heard"
+    amount = (
+        f"{read:,.0f} symbols read" if {"sentences", "blocks"} & set(facts) else f"{read / 3600:.2f} h of audio heard"
+    )
     console.print(f"finished: {run.folder} ({amount})")
     return 0

@@ -114,7 +114,7 @@ def test_converted_it_needs_no_other_file(tmp_path: Path, capsys: pytest.Capture
 def test_what_is_lacking_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "files")
     (path.parent / "dict.txt").rename(tmp_path / "dict.txt")
-    with pytest.raises(CheckpointError, match="no dict.txt beside it"):
+    with pytest.raises(CheckpointError, match=r"no dict\.txt beside it"):
         open_checkpoint(path)
     (path.parent / "dict.txt").write_text("1-2 7\n")
     with pytest.raises(CheckpointError, match="the dictionary has 1 combinations"):
@@ -125,7 +125,7 @@ def test_what_is_lacking_is_named(tmp_path: Path) -> None:
         open_checkpoint(path)
     for name in ("one.pt", "two.pt"):
         shutil.copy(tmp_path / "vq.pt", path.parent / name)
-    with pytest.raises(CheckpointError, match="found there: one.pt, two.pt"):
+    with pytest.raises(CheckpointError, match=r"found there: one\.pt, two\.pt"):
         open_checkpoint(path)
 
 

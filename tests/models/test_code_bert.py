@@ -92,7 +92,9 @@ def test_equals_torchs_layers() -> None:
         )
         x = stock(x)
     torch.testing.assert_close(bert.features(tokens, torch.tensor([20, 20])), x, atol=1e-4, rtol=1e-4)
-    inner = nn.functional.layer_norm(nn.functional.gelu(bert.head(x)), (16,), bert.head_norm.weight, bert.head_norm.bias)
+    inner = nn.functional.layer_norm(
+        nn.functional.gelu(bert.head(x)), (16,), bert.head_norm.weight, bert.head_norm.bias
+    )
     logits = inner @ bert.embedding.weight.T + bert.head_bias
     scored = torch.tensor([3, 25])
     found = bert(tokens, torch.tensor([20, 20]), scored)

@@ -10,7 +10,7 @@ from firstwords.nn.token_masking import TokenMaskConfig, draw_token_mask, replac
 
 
 def test_share_and_runs() -> None:
-    """p = 0.05 and spans of 10 hide about 40 % of the tokens (reference); no run but the last is shorter than a span."""
+    """p = 0.05 and spans of 10 hide about 40 % of the tokens (reference); only the last run may be short."""
     random, config = np.random.default_rng(0), TokenMaskConfig()
     masks = [draw_token_mask(500, config, random) for _ in range(200)]
     assert np.mean(masks) == pytest.approx(0.395, abs=0.01)

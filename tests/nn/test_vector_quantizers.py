@@ -1,4 +1,4 @@
-"""Codebooks shared or apart, scored or by distance: the nearest entry, the gradients' ways, padding that changes nothing."""
+"""Codebooks shared or apart, scored or by distance: the nearest entry, the gradients' ways, padding without effect."""
 
 from __future__ import annotations
 

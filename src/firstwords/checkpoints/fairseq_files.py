@@ -14,11 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.checkpoints import code_bert
 from firstwords.checkpoints.fairseq import wav2vec2_config, wav2vec2_weights
 from firstwords.checkpoints.fairseq_roberta import code_bert_config, code_bert_weights, is_roberta
 from firstwords.checkpoints.fairseq_vq import vq_wav2vec_config, vq_wav2vec_weights
 from firstwords.checkpoints.fairseq_wav2vec import wav2vec_config, wav2vec_weights
-from firstwords.checkpoints import code_bert
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.pickles import Inert, read_pickled
 from firstwords.checkpoints.vocabulary import LETTERS, NEVER, imported_alphabet, reordered
@@ -201,7 +201,7 @@ def _roberta(file: FairseqFile) -> Checkpoint:
     folder = file.path.parent
     symbols = _symbols(folder / "dict.txt")
     if symbols is None:
-        raise CheckpointError(f"no dict.txt beside it, which says what combination of codes each token is")
+        raise CheckpointError("no dict.txt beside it, which says what combination of codes each token is")
     config = code_bert_config(file.model, file.weights)
     weights, vocabulary = code_bert_weights(file.weights, symbols[len(SPECIALS) :])
     bert = Checkpoint(code_bert.KIND, to_dict(config), weights, state={"vocabulary": vocabulary.names()})

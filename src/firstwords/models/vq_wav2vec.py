@@ -36,7 +36,7 @@ class VqQuantizerConfig(QuantizerConfig):
     annealing: Literal["exponential", "linear"] = "exponential"
     """Gumbel: the temperature falls by a factor at each update (fairseq), or by the same amount (vq-wav2vec)."""
     annealing_updates: int = 280_000
-    """Linear annealing: updates from the first temperature to the last, 70 % of 400 k. Source: vq-wav2vec section 5.1."""
+    """Linear annealing: updates from the first temperature to the last, 70 % of 400 k. Source: vq-wav2vec section 5."""
 
     def temperature(self, update: int) -> float:
         """max(start * decay^update, end), or from start to end on a line."""

@@ -212,7 +212,7 @@ class Wav2Vec2(nn.Module):
 
     @torch.no_grad()
     def codes(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Codebook entries (B, T, G) of waveforms (B, samples), those with the highest logit; `lengths` (B,) samples."""
+        """Codebook entries (B, T, G) of waveforms (B, samples), of the highest logits; `lengths` (B,) samples."""
         if lengths is None:
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
         normed = self.encoder.latent_norm(self.encoder.feature_encoder(waveforms, lengths))

@@ -27,7 +27,8 @@ class KMeansQuantizer(nn.Module):
         super().__init__()
         if min(config.groups, config.entries, dim) < 1:
             raise ConfigError(
-                f"quantizer: groups, entries and width must be at least 1; found {config.groups}, {config.entries}, {dim}"
+                "quantizer: groups, entries and width must be at least 1; "
+                f"found {config.groups}, {config.entries}, {dim}"
             )
         if dim % config.groups or config.dim not in (0, dim):
             raise ConfigError(

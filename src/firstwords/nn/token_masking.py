@@ -15,7 +15,7 @@ class TokenMaskConfig:
     """Which tokens are hidden, and what stands in their place."""
 
     probability: float = 0.5
-    """Span starts per token times span length: p = 0.05 times 10; overlaps leave about 40 % hidden. Source: section 5.2."""
+    """Span starts per token times span length: p = 0.05 times 10; overlaps leave 40 % hidden. Source: section 5.2."""
     length: int = 10
     """Tokens of a span. Source: vq-wav2vec section 5.2."""
     deviation: float = 0.0
@@ -54,7 +54,12 @@ def draw_token_mask(size: int, config: TokenMaskConfig, random: np.random.Genera
 
 
 def replace_tokens(
-    tokens: np.ndarray, mask: np.ndarray, config: TokenMaskConfig, ordinary: range, mark: int, random: np.random.Generator
+    tokens: np.ndarray,
+    mask: np.ndarray,
+    config: TokenMaskConfig,
+    ordinary: range,
+    mark: int,
+    random: np.random.Generator,
 ) -> np.ndarray:
     """What the network reads: (T,) tokens, most of the hidden ones replaced by `mark`, some by any `ordinary` one."""
     draws = random.random(len(tokens))

@@ -271,7 +271,7 @@ class CodePrediction:
             f"STUCK after {update} updates: {figures['bits']:.2f} bits; how frequent each combination is alone gives "
             f"{self.unigram_bits:.2f}. Nothing is learnt from the codes around. Mend: check the learning rate "
             "(training.schedule.peak), hide less (mask.probability, mask.length), and look at the codes: with few "
-            "in use the model that they come from has collapsed, with nearly all different ones there is no text in them."
+            "in use the model that they come from has collapsed, with nearly all different ones they say nothing."
         )
 
     def state(self) -> dict[str, Any]:
@@ -281,7 +281,6 @@ class CodePrediction:
     def config(self) -> dict[str, Any]:
         """The network's configuration."""
         return to_dict(self.settings.model)
-
 
 
 def pack(sequences: Sequence[np.ndarray], positions: int) -> list[np.ndarray]:
