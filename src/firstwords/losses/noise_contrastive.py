@@ -166,8 +166,10 @@ def noise_contrastive_loss(
         valid = length_mask(lengths - offset - step, logits.shape[1])
         logits = logits.float()
         losses[step] = (_losses(logits, config) * valid).sum()
-        best, worst = logits.argmax(2) == 0, logits.argmin(2) == 0
-        correct[step] = (best & ~worst & valid).sum()
+        highest = logits.amax(2, keepdim=True)
+        shared = (logits == highest).sum(2)  # with vq-wav2vec's few codes a distractor is often the target itself
+        best, worst = logits[:, :, :1] == highest, logits.argmin(2) == 0
+        correct[step] = ((best[:, :, 0] & ~worst & valid) / shared).sum()
         count[step] = valid.sum()
     return NoiseContrast(torch.stack(losses), torch.stack(correct), torch.stack(count))
 
