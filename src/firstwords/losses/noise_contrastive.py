@@ -148,6 +148,7 @@ def noise_contrastive_loss(
     distractors: Distractors,
     offset: int,
     config: NoiseContrastConfig,
+    shared_ties: bool = False,
 ) -> NoiseContrast:
     """Sums over all predictions whose target is a valid frame.
 
@@ -158,6 +159,8 @@ def noise_contrastive_loss(
         distractors: of every target.
         offset: frames from a context to its first target.
         config: the kind of loss.
+        shared_ties: a target found among k candidates that are alike counts as 1 / k: with the few codes of vq-wav2vec
+            distractors often are the target itself.
     """
     steps = predictions.shape[2]
     losses, correct = ([targets.new_zeros((), dtype=torch.float32)] * steps for _ in range(2))
@@ -166,10 +169,9 @@ def noise_contrastive_loss(
         valid = length_mask(lengths - offset - step, logits.shape[1])
         logits = logits.float()
         losses[step] = (_losses(logits, config) * valid).sum()
-        highest = logits.amax(2, keepdim=True)
-        shared = (logits == highest).sum(2)  # with vq-wav2vec's few codes a distractor is often the target itself
-        best, worst = logits[:, :, :1] == highest, logits.argmin(2) == 0
-        correct[step] = ((best[:, :, 0] & ~worst & valid) / shared).sum()
+        best, worst = logits.argmax(2) == 0, logits.argmin(2) == 0
+        found = best & ~worst & valid
+        correct[step] = (found / (logits == logits[:, :, :1]).sum(2)).sum() if shared_ties else found.sum()
         count[step] = valid.sum()
     return NoiseContrast(torch.stack(losses), torch.stack(correct), torch.stack(count))
 

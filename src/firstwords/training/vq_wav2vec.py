@@ -131,6 +131,7 @@ class VqWav2VecPretraining(AudioOnly[CodedBatch]):
             batch.distractors.to(device),
             self.offset,
             config.contrast,
+            shared_ties=True,
         )
         loss, frames, made = found.loss.sum() / float(counts[0]), float(counts[1]), result.quantized
         sums: Sums = {
