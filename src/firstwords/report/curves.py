@@ -174,6 +174,9 @@ def _draw_predicting(panels: Any, records: Records, steps: Sequence[int]) -> Non
     if chance is not None and guess is not None:
         mark_chance(loss, accuracy, chance, guess)
         ending.axhline(100 * guess, color=GREY, linewidth=1, linestyle="--")
+    if chance is not None:  # the first updates of a binary loss are far above everything that matters
+        low, high = loss.get_ylim()
+        loss.set_ylim(low, min(high, 1.3 * chance))
     loss.set(title="Listening: noise-contrastive loss", ylabel="bits a prediction")
     accuracy.set(title="Listening: future told from distractors", ylabel="% of predictions")
     for name, colour, label in (("", COLOURS[0], "training"), ("valid_", COLOURS[1], "validation")):
@@ -184,7 +187,7 @@ def _draw_predicting(panels: Any, records: Records, steps: Sequence[int]) -> Non
             ending.plot(
                 there, values, color=colour, marker="o", markersize=4, label=f"{label}, update {last['update']}"
             )
-    ending.set(title="Listening: accuracy per future step, at the end", ylabel="% of predictions", xlabel="step")
+    ending.set(title="Listening: accuracy by step, at the end", ylabel="% of predictions", xlabel="step")
     ending.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (accuracy, ending):
         axes.set_ylim(bottom=0)
