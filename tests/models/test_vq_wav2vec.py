@@ -147,3 +147,13 @@ def test_a_target_among_its_equals_is_a_share_of_a_find() -> None:
     half = noise_contrastive_loss(predictions, targets, length, chosen, 1, config, shared_ties=True)
     whole = noise_contrastive_loss(predictions, targets, length, chosen, 1, config)
     assert 0 < float(half.correct.sum()) < float(whole.correct.sum())
+
+
+@pytest.mark.parametrize("frames", [1, 4, 9, 11])
+def test_fewer_frames_than_candidates(frames: int) -> None:
+    config, random = NoiseContrastConfig(), np.random.default_rng(0)
+    predictions, targets = torch.randn(1, frames, 4, 8, requires_grad=True), torch.randn(1, frames, 8)
+    chosen = draw_all_distractors([frames], frames, config, [random])
+    found = noise_contrastive_loss(predictions, targets, torch.tensor([frames]), chosen, 3, config)
+    found.loss.sum().backward()
+    assert found.predictions.tolist() == [max(0, frames - 3 - step) for step in range(4)]
