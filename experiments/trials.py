@@ -130,7 +130,7 @@ def _work(trial: Trial, work: Path) -> None:
         started = time.perf_counter()
         corpora = [Path(name) if "/" in name else work / "corpora" / name for name in trial.corpora]
         if trial.listens:
-            recipe = pretraining_recipe(trial.recipe)
+            recipe: Any = pretraining_recipe(trial.recipe)
             code = pretrain(corpora, run, from_dict(type(recipe), trial.changes, trial.name, recipe))
         else:
             place = work / "runs" / trial.source

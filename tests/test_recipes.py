@@ -13,7 +13,9 @@ from torch import nn
 import firstwords.recipes
 from firstwords.config import to_dict, write_yaml
 from firstwords.errors import ConfigError
+from firstwords.models.code_bert import CodeBert
 from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.vq_wav2vec import VqWav2Vec
 from firstwords.models.wav2vec import Wav2Vec
 from firstwords.models.wav2vec2 import Wav2Vec2
 from firstwords.models.wav2vec_u import Wav2VecU, Wav2VecUConfig
@@ -21,6 +23,7 @@ from firstwords.nn.feature_encoder import FeatureEncoder
 from firstwords.recipes import load_recipe, recipe_names
 from firstwords.training.adversarial_config import AdversarialConfig, check_adversarial
 from firstwords.training.classify_config import ClassifyConfig
+from firstwords.training.code_bert import CodePretrainConfig, check_codes
 from firstwords.training.config import OptimizerConfig, check_training
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.objectives import objective_of, pretraining_recipe
@@ -29,7 +32,7 @@ from firstwords.training.schedule import learning_rate
 
 CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "classify": ClassifyConfig}
 ALL = [(kind, name) for kind in CONFIGS for name in recipe_names(kind)]
-MODELS = {"wav2vec2": Wav2Vec2, "wav2vec": Wav2Vec}
+MODELS = {"wav2vec2": Wav2Vec2, "wav2vec": Wav2Vec, "vq-wav2vec": VqWav2Vec}
 
 
 def pretraining(name: str) -> PretrainConfig:
@@ -55,6 +58,13 @@ def test_the_published_recipes_are_there():
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_every_recipe_is_one_that_a_run_can_have(kind, name):
     config = pretraining_recipe(name) if kind == "pretrain" else finetuning(name)
+    if isinstance(config, CodePretrainConfig):
+        check_codes(config)
+        sizes = config.training
+        assert config.model.positions <= sizes.micro_batch_tokens <= sizes.bucket_tokens <= sizes.batch_tokens
+        with torch.device("meta"):
+            CodeBert(config.model, 1000)
+        return
     check_training(config.training, config.steps)
     assert config.training.micro_batch_seconds <= config.training.bucket_seconds <= config.training.batch_seconds
     if kind == "pretrain":
@@ -280,3 +290,35 @@ def test_a_written_configuration_is_a_recipe(tmp_path):
 def test_a_wrong_recipe_is_told_from_a_right_one(name, says):
     with pytest.raises(ConfigError, match=says):
         load_recipe(name, "pretrain", PretrainConfig)
+
+
+@pytest.mark.parametrize("name", ["vq-wav2vec-gumbel", "vq-wav2vec-kmeans", "vq-wav2vec-paper", "vq-wav2vec-small"])
+def test_vq_wav2vec_is_as_published(name):
+    """Codes and frames of all; schedules of the command and of the paper, whose temperatures end alike."""
+    config = pretraining_recipe(name)
+    with torch.device("meta"):
+        model = VqWav2Vec(config.model)
+    features, quantizer = model.encoder.feature_encoder, config.model.encoder.quantizer
+    assert (features.hop, features.receptive_field, model.offset) == (160, 465, 3)
+    assert (quantizer.groups, quantizer.entries, quantizer.shared) == (2, 320, True)
+    schedule, steps = config.training.schedule, config.steps
+    command = name.endswith(("gumbel", "kmeans"))
+    peak, warmup = (1e-5, 1000) if command else (5e-3, 500)
+    assert config.model.steps == (12 if command else 8)
+    assert learning_rate(schedule, 0, steps) == pytest.approx(1e-7)
+    assert learning_rate(schedule, warmup, steps) == pytest.approx(peak)
+    assert learning_rate(schedule, steps, steps) == pytest.approx(1e-6)
+    if quantizer.kind == "gumbel":
+        assert quantizer.temperature(0) == 2.0
+        assert quantizer.temperature(round(0.68 * steps)) > 0.5 == quantizer.temperature(round(0.7 * steps))
+    assert config.model.quantizer_weight == (quantizer.kind == "kmeans")
+
+
+@pytest.mark.parametrize(("name", "dim"), [("code-bert-base", 768), ("code-bert-small", 512)])
+def test_bert_over_codes_is_as_published(name, dim):
+    config = pretraining_recipe(name)
+    model = config.model
+    assert (model.layers, model.dim, model.feed_forward_dim, model.dim // model.heads) == (12, dim, 4 * dim, 64)
+    assert config.training.batch_tokens == 128 * 3072
+    assert learning_rate(config.training.schedule, 10_000, config.steps) == pytest.approx(1e-5)
+    assert (config.mask.probability / config.mask.length, config.mask.length) == (0.05, 10)

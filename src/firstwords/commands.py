@@ -167,11 +167,12 @@ def run_task(
     if skipped:
         console.print(str(skipped))
     parameters = sum(value.numel() for value in task.model.parameters())
-    amount = (
-        f"{facts['sentences']:,} sentences ({facts['symbols']:,} symbols)"
-        if "sentences" in facts
-        else f"{facts['utterances']} utterances ({facts['hours']:.2f} h)"
-    )
+    if "sentences" in facts:
+        amount = f"{facts['sentences']:,} sentences ({facts['symbols']:,} symbols)"
+    elif "blocks" in facts:
+        amount = f"{facts['blocks']:,} blocks ({facts['codes']:,} codes, {facts['combinations']:,} combinations)"
+    else:
+        amount = f"{facts['utterances']} utterances ({facts['hours']:.2f} h)"
     console.print(
         f"{run.folder}: {parameters:,} parameters, {amount} to learn from, {validating} to validate on; "
         f"{processes.count} process{'es' * (processes.count > 1)} on {processes.device}"
@@ -192,6 +193,8 @@ def run_task(
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     read = outcome.progress.audio_seconds
-    amount = f"{read:,.0f} symbols read" if "sentences" in facts else f"{read / 3600:.2f} h of audio heard"
+    amount = (
+        f"{read:,.0f} symbols read" if {"sentences", "blocks"} & set(facts) else f"{read / 3600:.2f} h of audio heard"
+    )
     console.print(f"finished: {run.folder} ({amount})")
     return 0

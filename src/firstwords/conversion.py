@@ -54,7 +54,12 @@ KINDS = {
     "wav2vec2": "pre-trained model with its quantiser",
     "encoder": "encoder",
     "wav2vec": "pre-trained model",
+    "vq-wav2vec": "pre-trained model with its quantiser",
+    "code-bert": "BERT over codes with the model that makes them",
 }
+
+FIRSTWORDS_ONLY = {"wav2vec": "wav2vec (2019)", "vq-wav2vec": "vq-wav2vec", "code-bert": "BERT over codes"}
+"""Kinds that no other format has, by what to call them."""
 
 
 @dataclass
@@ -103,12 +108,14 @@ def convert(
     checkpoint, where = open_checkpoint(source, adapter)
     if int8_on is not None and (to != "onnx" or checkpoint.kind != "ctc"):
         raise ConfigError("--int8 needs a recogniser and --to onnx")
-    if checkpoint.kind == "wav2vec" and to != "firstwords":
-        raise CheckpointError(f"{source}: wav2vec (2019) is written for Firstwords only; --to {to} has no such model")
     if checkpoint.kind == "encoder" and "head" in checkpoint.state and to != "openvino" and to != "onnx":
         checkpoint = classifier_checkpoint(checkpoint, where)
     if checkpoint.kind == "classifier" and to in ("onnx", "openvino"):
         raise CheckpointError(f"{where}: classifiers are written for Firstwords or Hugging Face, not yet for {to}")
+    if checkpoint.kind in FIRSTWORDS_ONLY and to != "firstwords":
+        raise CheckpointError(
+            f"{source}: {FIRSTWORDS_ONLY[checkpoint.kind]} is written for Firstwords only; --to {to} has no such model"
+        )
     waveforms = probe()
     reference, ran = _run_source(source, adapter, checkpoint, where, waveforms)
     notes = list(checkpoint.state.get("notes", ()))

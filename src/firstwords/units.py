@@ -262,6 +262,16 @@ def read_units(folder: Path) -> dict[str, UnitSequence]:
         return _read_runs(folder / RUNS)
 
 
+def units_settings(folder: Path) -> dict[str, Any]:
+    """How the units in a folder came about: "model" (`network_fingerprint`), "units" where they are its own codes.
+
+    Raises:
+        UnitsError: nothing there.
+    """
+    found: dict[str, Any] = _read_settings(folder)["settings"]
+    return found
+
+
 def _settings(
     source: LayerFeatures | OwnCodes, utterances: Sequence[Utterance], config: UnitConfig, codebook: Codebook | None
 ) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from firstwords.checkpoints.models import (
     ctc_of,
     encoder_of,
     pretraining_of,
+    vq_wav2vec_of,
     wav2vec_of,
-)  # fmt: skip
+)
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.runtimes import Network
 from firstwords.checkpoints.vocabulary import NEVER
@@ -54,7 +55,7 @@ def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) 
     """Logits of a recogniser or classifier (vectors, of an x-vector head); projected context and targets, side by side,
     of a pre-trained model; else features.
 
-    Of wav2vec (2019): latents, context and all predictions.
+    Of wav2vec (2019) and vq-wav2vec: latents, quantised there, context and all predictions.
     """
     if checkpoint.kind == "ctc":
         recogniser = ctc_of(checkpoint, where).eval()
@@ -75,9 +76,8 @@ def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) 
         decisions = [classifier(waveform[None]) for waveform in waveforms]
         if checkpoint.config["head"]["kind"] == "x-vector":
             return [decision.embeddings for decision in decisions]
-        return [decision.logits.flatten(0, -2) for decision in decisions]
-    if checkpoint.kind == "wav2vec":
-        older = wav2vec_of(checkpoint, where).eval()
+    if checkpoint.kind in ("wav2vec", "vq-wav2vec"):
+        older = (wav2vec_of if checkpoint.kind == "wav2vec" else vq_wav2vec_of)(checkpoint, where).eval()
         results = [older(_normalized(w, older.encoder), torch.tensor([len(w)])) for w in waveforms]
         contexts = [older.encoder(_normalized(w, older.encoder)).features for w in waveforms]
         return [

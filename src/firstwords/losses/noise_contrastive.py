@@ -145,7 +145,7 @@ def similarities(predictions: Tensor, targets: Tensor, distractors: Distractors,
     chosen = candidates[:, ahead.clamp(max=frames - 1)]
     with torch.autocast(device.type, enabled=False):
         flat = (predictions.flatten(0, 2), targets.flatten(0, 1).to(predictions.dtype), chosen.flatten(0, 2))
-        if device.type == "cpu":
+        if device.type == "cpu" and chosen.shape[3] <= batch * frames:  # a sparse row holds no more than a full one
             return _SparseProduct.apply(*flat).view(chosen.shape)
         own = distractors.own.shape[2] + 1
         near = torch.matmul(predictions.flatten(1, 2), targets.mT.to(predictions.dtype))
@@ -195,6 +195,7 @@ def noise_contrastive_loss(
     distractors: Distractors,
     offset: int,
     config: NoiseContrastConfig,
+    shared_ties: bool = False,
 ) -> NoiseContrast:
     """Sums over all predictions whose target is a valid frame.
 
@@ -205,6 +206,8 @@ def noise_contrastive_loss(
         distractors: of every target.
         offset: frames from a context to its first target.
         config: the kind of loss.
+        shared_ties: a target found among k candidates that are alike counts as 1 / k: with the few codes of vq-wav2vec
+            distractors often are the target itself.
     """
     logits = similarities(predictions, targets, distractors, offset)
     steps = torch.arange(logits.shape[2], device=logits.device)
@@ -212,7 +215,9 @@ def noise_contrastive_loss(
     valid = torch.arange(logits.shape[1], device=logits.device)[:, None] < ends[:, None]
     losses = torch.where(valid, _losses(logits, config), 0).sum((0, 1))
     best, worst = logits.argmax(3) == 0, logits.argmin(3) == 0
-    return NoiseContrast(losses, (best & ~worst & valid).sum((0, 1)), ends.sum(0))
+    found = best & ~worst & valid
+    correct = (found / (logits == logits[..., :1]).sum(3)).sum((0, 1)) if shared_ties else found.sum((0, 1))
+    return NoiseContrast(losses, correct, ends.sum(0))
 
 
 def chance_nats(config: NoiseContrastConfig) -> float:

@@ -9,8 +9,10 @@ from typing import Any
 from firstwords.config import to_dict
 from firstwords.recipes import OBJECTIVE, WAV2VEC2, load_recipe
 from firstwords.training.audio_only import AudioOnly, AudioOnlyConfig
-from firstwords.training.continued import Start, pretraining_start, wav2vec_start
+from firstwords.training.code_bert import CodePretrainConfig
+from firstwords.training.continued import Start, pretraining_start, vq_wav2vec_start, wav2vec_start
 from firstwords.training.pretrain import PretrainConfig, Pretraining
+from firstwords.training.vq_wav2vec import VqWav2VecPretrainConfig, VqWav2VecPretraining
 from firstwords.training.wav2vec import Wav2VecPretrainConfig, Wav2VecPretraining
 
 
@@ -29,13 +31,17 @@ class Objective:
 OBJECTIVES = {
     WAV2VEC2: Objective(PretrainConfig, Pretraining, pretraining_start),
     "wav2vec": Objective(Wav2VecPretrainConfig, Wav2VecPretraining, wav2vec_start),
+    "vq-wav2vec": Objective(VqWav2VecPretrainConfig, VqWav2VecPretraining, vq_wav2vec_start),
 }
-"""By the name that recipes use."""
+"""Those on audio alone, by the name that recipes use."""
+CODE_BERT = "code-bert"
+"""The objective that learns from codes instead."""
 
 
-def pretraining_recipe(name: str) -> AudioOnlyConfig:
+def pretraining_recipe(name: str) -> AudioOnlyConfig | CodePretrainConfig:
     """The configuration that a pre-training recipe describes, whatever its objective; see `load_recipe`."""
-    return load_recipe(name, "pretrain", {name: objective.config for name, objective in OBJECTIVES.items()})
+    known: dict[str, type[AudioOnlyConfig | CodePretrainConfig]] = {CODE_BERT: CodePretrainConfig}
+    return load_recipe(name, "pretrain", known | {name: objective.config for name, objective in OBJECTIVES.items()})
 
 
 def objective_of(config: AudioOnlyConfig) -> str:
