@@ -101,6 +101,7 @@ class Wav2Vec2Encoder(nn.Module):
         self.config = config
         self.feature_encoder = LogMel() if config.frontend == "log_mel" else FeatureEncoder(config.feature_encoder)
         latent_dim, self.dim = self.feature_encoder.output_dim, config.transformer.dim
+        self.layers = config.transformer.layers
         self.latent_norm: nn.Module = nn.LayerNorm(latent_dim) if config.latent_norm else nn.Identity()
         self.projection = nn.Linear(latent_dim, self.dim)
         self.mask_embedding = nn.Parameter(torch.rand(self.dim))
@@ -118,6 +119,7 @@ class Wav2Vec2Encoder(nn.Module):
         channel_mask: Tensor | None = None,
         layer: int | None = None,
         kept: Sequence[bool] | None = None,
+        states: list[Tensor] | None = None,
     ) -> Encoded:
         """Context representations of waveforms.
 
@@ -128,11 +130,12 @@ class Wav2Vec2Encoder(nn.Module):
             channel_mask: (B, D) bool, channels set to 0 in all frames.
             layer: stop after so many blocks (0: the Transformer's input) without the final norm; None runs all.
             kept: LayerDrop's choice; None draws it when training.
+            states: gets the Transformer's input and each block's output appended (see `Transformer`).
         """
         if lengths is None:
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
-        latents = self.latent_norm(self.feature_encoder(waveforms, lengths))
-        return self.contextualize(self.projection(latents), self.frames(lengths), mask, channel_mask, layer, kept)
+        x = self.projection(self.latent_norm(self.feature_encoder(waveforms, lengths)))
+        return self.contextualize(x, self.frames(lengths), mask, channel_mask, layer, kept, states)
 
     def contextualize(
         self,
@@ -142,6 +145,7 @@ class Wav2Vec2Encoder(nn.Module):
         channel_mask: Tensor | None = None,
         layer: int | None = None,
         kept: Sequence[bool] | None = None,
+        states: list[Tensor] | None = None,
     ) -> Encoded:
         """Masks projected latents (B, T, D) and runs the Transformer over `lengths` (B,) valid frames."""
         x = dropout(x, self.config.input_dropout, self.training)
@@ -149,7 +153,7 @@ class Wav2Vec2Encoder(nn.Module):
             x = torch.where(mask[:, :, None], self.mask_embedding.to(x.dtype), x)
         if channel_mask is not None:
             x = x.masked_fill(channel_mask[:, None, :], 0)
-        return Encoded(self.transformer(x, lengths, layer, kept), lengths)
+        return Encoded(self.transformer(x, lengths, layer, kept, states), lengths)
 
 
 class Wav2Vec2(nn.Module):

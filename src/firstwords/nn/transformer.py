@@ -137,7 +137,12 @@ class Transformer(nn.Module):
         )
 
     def forward(
-        self, x: Tensor, lengths: Tensor, layer: int | None = None, kept: Sequence[bool] | None = None
+        self,
+        x: Tensor,
+        lengths: Tensor,
+        layer: int | None = None,
+        kept: Sequence[bool] | None = None,
+        states: list[Tensor] | None = None,
     ) -> Tensor:
         """Context representations (B, T, D).
 
@@ -146,6 +151,8 @@ class Transformer(nn.Module):
             lengths: valid frames (B,); those beyond change nothing.
             layer: stop after so many blocks and return their sum with no final norm; 0 is the blocks' input.
             kept: LayerDrop's choice, one bool a block; None draws it when training.
+            states: gets the input of the first block appended, then the output of each, all (B, T, D), with no final
+                norm: what `layer` would return for 0, 1, and so on.
         """
         attend = None
         if not bool((lengths == x.shape[1]).all()):
@@ -159,9 +166,13 @@ class Transformer(nn.Module):
         if kept is None and self.training and self.config.layerdrop:
             kept = (torch.rand(len(self.blocks)) > self.config.layerdrop).tolist()
         positions = None if self.relative_positions is None else self.relative_positions(x.shape[1])
+        if states is not None:
+            states.append(x)
         for number, block in enumerate(self.blocks[:layer]):
             if kept is None or kept[number]:
                 x = block(x, attend, positions)
+            if states is not None:
+                states.append(x)
         if self.config.norm_first and layer is None:
             x = self.norm(x)
         return x
