@@ -9,6 +9,7 @@ from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.config import from_dict
 from firstwords.errors import CheckpointError
 from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.wav2letter import AcousticConfig, AcousticModel
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
 from firstwords.text.alphabet import Alphabet
 
@@ -23,6 +24,20 @@ def load_encoder_weights(place: str | Path, adapter: str | None = None) -> tuple
     return encoder_of(checkpoint, where), checkpoint
 
 
+def load_recognizer(
+    place: str | Path, adapter: str | None = None
+) -> tuple[CTCModel | AcousticModel, Checkpoint]:
+    """The recogniser's network at `place`, of whatever kind, and its checkpoint.
+
+    Raises:
+        CheckpointError: missing, cut short, of another shape, or not a recogniser.
+    """
+    checkpoint, where = open_checkpoint(place, adapter)
+    if checkpoint.kind == "acoustic":
+        return acoustic_of(checkpoint, where), checkpoint
+    return _ctc(checkpoint, where, place), checkpoint
+
+
 def load_ctc(place: str | Path, adapter: str | None = None) -> tuple[CTCModel, Checkpoint]:
     """The recogniser's network at `place`, and its checkpoint.
 
@@ -30,11 +45,15 @@ def load_ctc(place: str | Path, adapter: str | None = None) -> tuple[CTCModel, C
         CheckpointError: missing, cut short, of another shape, or not a recogniser.
     """
     checkpoint, where = open_checkpoint(place, adapter)
+    return _ctc(checkpoint, where, place), checkpoint
+
+
+def _ctc(checkpoint: Checkpoint, where: str, place: str | Path) -> CTCModel:
     if checkpoint.kind != "ctc":
         raise CheckpointError(
             f"{where}: a pre-trained model cannot transcribe yet; first: firstwords finetune CORPUS --from {place}"
         )
-    return ctc_of(checkpoint, where), checkpoint
+    return ctc_of(checkpoint, where)
 
 
 def load_alphabet(place: Path) -> Alphabet:
@@ -65,6 +84,13 @@ def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
 def ctc_of(checkpoint: Checkpoint, where: str) -> CTCModel:
     """The network of a checkpoint of kind "ctc". Raises CheckpointError where it has another shape."""
     model = CTCModel(from_dict(CTCConfig, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
+def acoustic_of(checkpoint: Checkpoint, where: str) -> AcousticModel:
+    """The network of a checkpoint of kind "acoustic", its encoder with it. Raises CheckpointError (another shape)."""
+    model = AcousticModel(from_dict(AcousticConfig, checkpoint.config, where))
     load_weights(model, checkpoint.weights, where)
     return model
 
