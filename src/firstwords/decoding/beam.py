@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """A search with its lexicon and model in memory, which settings may still change."""
 
+    transitions: np.ndarray | None
+    """(V, V) of a recogniser trained with ASG."""
+
     def decode(self, emissions: np.ndarray, settings: SearchSettings) -> list[Hypothesis]:
         """Readings of log probabilities (T, V) float32, contiguous, T at least 1; best first."""
         ...
@@ -55,13 +58,12 @@ class OwnSearch:
     """The hot words of kind "symbols"."""
     transitions: np.ndarray | None = None
     """(V, V) of a recogniser trained with ASG."""
-    _last: tuple[SearchSettings, BeamSearch] | None = None
+    _last: tuple[SearchSettings, np.ndarray | None, BeamSearch] | None = None
 
     def decode(self, emissions: np.ndarray, settings: SearchSettings) -> list[Hypothesis]:
-        if self._last is None or self._last[0] != settings:
-            search = self.search(settings)
-            self._last = settings, search
-        search = self._last[1]
+        if self._last is None or self._last[0] != settings or self._last[1] is not self.transitions:
+            self._last = settings, self.transitions, self.search(settings)
+        search = self._last[2]
         return [
             Hypothesis(
                 tuple(one.labels),
@@ -124,6 +126,10 @@ class BeamDecoder:
 
     def __init__(self, engine: Engine, settings: SearchSettings, labels: int, note: str = "") -> None:
         self.engine, self.settings, self.labels, self.note = engine, settings, labels, note
+
+    def change_transitions(self, transitions: np.ndarray | None) -> None:
+        """Goes on with other transition scores, as a recogniser that is being trained has them."""
+        self.engine.transitions = transitions
 
     def __call__(self, emissions: list[Tensor]) -> list[list[Hypothesis]]:
         """Readings of each utterance's log probabilities (T, V), best first.

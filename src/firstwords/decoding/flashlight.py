@@ -141,6 +141,9 @@ class FlashlightSymbols:
         path: ARPA file or KenLM binary; None for no model.
     """
 
+    transitions: None = None
+    """Only CTC: with ASG flashlight-text 0.0.7 leaves them out of the score of a search without a lexicon."""
+
     def __init__(self, alphabet: Alphabet, path: Path | None) -> None:
         self.boundary, self.has_model = alphabet.boundary, path is not None
         symbols = Dictionary()

@@ -14,7 +14,7 @@ Config = TypeVar("Config")
 
 
 def recipe_names(kind: str) -> list[str]:
-    """Names of the recipes that come with the package, for "pretrain" or "finetune"."""
+    """Names of the recipes that come with the package, for "pretrain", "finetune" or "acoustic"."""
     folder = Path(str(files(__package__)))
     return sorted(path.stem for path in folder.glob("*.yaml") if read_yaml(path).get("kind") == kind)
 
@@ -24,14 +24,13 @@ def load_recipe(name: str, kind: str, config: type[Config]) -> Config:
 
     Args:
         name: of a recipe that comes with the package, or a YAML file: one's own, or the config.yaml beside a run.
-        kind: "pretrain" or "finetune".
+        kind: "pretrain", "finetune" or "acoustic".
         config: the dataclass to fill.
 
     Raises:
         ConfigError: no such recipe, one of another kind, or an unknown key (naming the nearest real one).
     """
-    own = Path(name)
-    path = own if own.suffix in (".yaml", ".yml") else Path(str(files(__package__))) / f"{name}.yaml"
+    path = _path(name)
     if not path.is_file():
         near = difflib.get_close_matches(name, recipe_names(kind), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(recipe_names(kind))}; or a .yaml file"
@@ -45,3 +44,19 @@ def load_recipe(name: str, kind: str, config: type[Config]) -> Config:
             f"recipe {name}: made for {found}, not for {kind}; there are: {', '.join(recipe_names(kind))}"
         )
     return from_dict(config, values, f"recipe {name}")
+
+
+def recipe_kind(name: str) -> str | None:
+    """What a recipe is for, as it says itself; None where there is no such recipe or it does not say.
+
+    Raises:
+        ConfigError: a file that is no YAML.
+    """
+    path = _path(name)
+    kind = read_yaml(path).get("kind") if path.is_file() else None
+    return kind if isinstance(kind, str) else None
+
+
+def _path(name: str) -> Path:
+    own = Path(name)
+    return own if own.suffix in (".yaml", ".yml") else Path(str(files(__package__))) / f"{name}.yaml"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from firstwords.checkpoints.own import Checkpoint, load_weights
 from firstwords.corpus.batches import Position
+from firstwords.training.optimizers import parameter_names
 from firstwords.training.run import Run
 from firstwords.training.task import Sums, Task
 
@@ -28,20 +29,23 @@ class Progress:
     """Heard so far, by all processes; symbols read, where a task learns from text."""
     best: float = math.inf
     """Lowest validation figure so far."""
+    stale: int = 0
+    """Validations since then."""
 
 
 def snapshot(task: Task[Any], progress: Progress, optimizer: torch.optim.Optimizer | None = None) -> Checkpoint:
     """A checkpoint of this moment; with the optimiser it is one to go on from."""
     moments: dict[str, Tensor] = {}
     if optimizer is not None:
-        names = [name for name, _ in task.model.named_parameters()]
+        names = parameter_names(task.model, optimizer)
         for number, values in optimizer.state_dict()["state"].items():
-            moments |= {f"{names[number]}/{kind}": value for kind, value in values.items()}
+            moments |= {f"{names[number]}/{kind}": value for kind, value in values.items() if value is not None}
     saved = {
         "update": progress.update,
         "position": {"epoch": progress.position.epoch, "index": progress.position.index},
         "audio_seconds": progress.audio_seconds,
         "best": None if math.isinf(progress.best) else progress.best,
+        "stale": progress.stale,
     }
     weights = dict(task.model.state_dict())
     if task.kind == "adapter":  # the rest lies where it came from and never changes
@@ -59,7 +63,7 @@ def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pro
         return Progress()
     found = dict(model.state_dict()) | last.weights if last.kind == "adapter" else last.weights
     load_weights(model, found, str(run.folder))
-    names = [name for name, _ in model.named_parameters()]
+    names = parameter_names(model, optimizer)
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in last.optimizer.items():
         name, kind = key.rsplit("/", 1)
@@ -67,7 +71,7 @@ def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pro
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     saved = last.state["progress"]
     best = math.inf if saved["best"] is None else saved["best"]
-    progress = Progress(saved["update"], Position(**saved["position"]), saved["audio_seconds"], best)
+    progress = Progress(saved["update"], Position(**saved["position"]), saved["audio_seconds"], best, saved.get("stale", 0))
     run.forget_after(progress.update)
     return progress
 
