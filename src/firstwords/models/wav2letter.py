@@ -185,7 +185,7 @@ class AcousticModel(nn.Module):
         self.config = config
         if encoder is None and config.encoder is not None:
             encoder = build_encoder(config.encoder["kind"], config.encoder["config"])
-        self.features = Features(config.features, encoder)
+        self.features = Features(config.features, encoder).eval()
         self.layer_weights = nn.Parameter(torch.zeros(self.features.layers)) if self.features.layers > 1 else None
         self.network = AcousticNetwork(config.network, self.features.dim, config.labels)
         self.transitions: nn.Parameter | None = None
