@@ -16,6 +16,7 @@ from torch import Tensor
 from firstwords.audio import SAMPLE_RATE
 from firstwords.checkpoints.huggingface import CONFIG
 from firstwords.checkpoints.huggingface_export import write_huggingface
+from firstwords.checkpoints.huggingface_heads import classifier_checkpoint
 from firstwords.checkpoints.models import ctc_of, encoder_config, encoder_of
 from firstwords.checkpoints.own import Checkpoint, read_checkpoint, write_checkpoint
 from firstwords.checkpoints.plain import PlainNetwork
@@ -47,7 +48,12 @@ from firstwords.text.alphabet import Alphabet
 Format = Literal["firstwords", "huggingface", "onnx", "openvino"]
 BEST = "best.safetensors"
 LANGUAGE_MODEL = "language_model"
-KINDS = {"ctc": "recogniser", "wav2vec2": "pre-trained model with its quantiser", "encoder": "encoder"}
+KINDS = {
+    "ctc": "recogniser",
+    "classifier": "classifier",
+    "wav2vec2": "pre-trained model with its quantiser",
+    "encoder": "encoder",
+}
 
 
 @dataclass
@@ -96,6 +102,10 @@ def convert(
     checkpoint, where = open_checkpoint(source, adapter)
     if int8_on is not None and (to != "onnx" or checkpoint.kind != "ctc"):
         raise ConfigError("--int8 needs a recogniser and --to onnx")
+    if checkpoint.kind == "encoder" and "head" in checkpoint.state and to != "openvino" and to != "onnx":
+        checkpoint = classifier_checkpoint(checkpoint, where)
+    if checkpoint.kind == "classifier" and to in ("onnx", "openvino"):
+        raise CheckpointError(f"{where}: classifiers are written for Firstwords or Hugging Face, not yet for {to}")
     waveforms = probe()
     reference, ran = _run_source(source, adapter, checkpoint, where, waveforms)
     notes = list(checkpoint.state.get("notes", ()))
@@ -156,6 +166,8 @@ def _write_huggingface(
 ) -> tuple[Outputs, str]:
     notes += write_huggingface(checkpoint, folder, where)
     again, _ = open_checkpoint(folder)
+    if checkpoint.kind == "classifier":
+        again = classifier_checkpoint(again, where)
     epsilon = encoder_config(checkpoint, where).normalize_epsilon
     again.config.get("encoder", again.config)["normalize_epsilon"] = epsilon  # equal input; a note tells the rest
     theirs = run_transformers(folder, again, where, waveforms)

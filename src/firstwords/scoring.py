@@ -105,7 +105,7 @@ class Interval:
 
     low: float
     high: float
-    unit: Literal["utterances", "speakers"]
+    unit: Literal["utterances", "speakers", "trials"]
     """What was drawn with replacement."""
     resamples: int
 
@@ -303,7 +303,7 @@ def compare(
     sums = _sums([counts(scored) for scored in first], groups)
     other_sums = _sums([counts(others[scored.id]) for scored in first], groups)
     table = np.stack([other_sums[:, 0] - sums[:, 0], sums[:, 1]], axis=1)
-    differences = _resampled_rates(table, resamples, seed)
+    differences = resampled_rates(table, resamples, seed)
     low, high = np.quantile(differences, (0.025, 0.975))
     crossing = min((differences <= 0).sum(), (differences >= 0).sum())
     p_value = min(1.0, 2 * (int(crossing) + 1) / (resamples + 1))
@@ -366,11 +366,11 @@ def _interval(
     table = _sums(counts, groups)
     if len(table) < 2:
         return None
-    low, high = np.quantile(_resampled_rates(table, resamples, seed), (0.025, 0.975))
+    low, high = np.quantile(resampled_rates(table, resamples, seed), (0.025, 0.975))
     return Interval(float(low), float(high), unit, resamples)
 
 
-def _resampled_rates(table: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+def resampled_rates(table: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """(resamples,) rates of as many rows of `table` (errors, lengths) as it has, drawn with replacement."""
     random = np.random.default_rng(seed)
     rows = len(table)

@@ -12,6 +12,7 @@ from torch import Tensor
 from firstwords import __version__
 from firstwords.audio import SAMPLE_RATE
 from firstwords.checkpoints.huggingface import CONFIG, EPSILON, PREFIXES
+from firstwords.checkpoints.huggingface_heads import KINDS, WITHOUT, classifier_checkpoint, huggingface_head
 from firstwords.checkpoints.huggingface_names import CTC_NAMES, PRETRAINING_NAMES, encoder_names, to_theirs
 from firstwords.checkpoints.models import encoder_config
 from firstwords.checkpoints.own import Checkpoint
@@ -29,7 +30,7 @@ def write_huggingface(checkpoint: Checkpoint, folder: Path, where: str) -> list[
     """Writes config.json, model.safetensors, feature extractor and, for a recogniser, tokenizer into `folder`.
 
     Args:
-        checkpoint: a recogniser, a pre-trained model, or an encoder.
+        checkpoint: a recogniser, a pre-trained model, a classifier, or an encoder.
         folder: is made; files of the same names are replaced.
         where: what to call the checkpoint in errors.
 
@@ -41,6 +42,8 @@ def write_huggingface(checkpoint: Checkpoint, folder: Path, where: str) -> list[
     """
     encoder = encoder_config(checkpoint, where)
     kind = _model_type(checkpoint, encoder)
+    if "head" in checkpoint.state and (kind, KINDS[checkpoint.state["head"]["kind"]]) not in WITHOUT:
+        checkpoint = classifier_checkpoint(checkpoint, where)
     _check_exportable(checkpoint, encoder, kind, where)
     weights, config = _weights(checkpoint, encoder, kind), _config(checkpoint, encoder, kind)
     files: dict[str, Any] = {CONFIG: config, "preprocessor_config.json": _feature_extractor(encoder)}
@@ -92,6 +95,10 @@ def _check_exportable(checkpoint: Checkpoint, encoder: EncoderConfig, kind: str,
             faults.append("continuous targets or quantised inputs")
         if model.quantizer.depth != 1:
             faults.append("a quantiser with several layers")
+    if checkpoint.kind == "classifier" and (kind, checkpoint.config["head"]["kind"]) in WITHOUT:
+        faults.append(f"a head of kind {checkpoint.config['head']['kind']} on {CLASSES[kind]}")
+    if checkpoint.kind == "classifier" and checkpoint.config["head"]["normalize"]:
+        faults.append("layers normalised before the head (head.normalize)")
     if faults:
         raise CheckpointError(f"{where}: transformers has no model with {' and '.join(faults)}")
 
@@ -103,12 +110,17 @@ def _weights(checkpoint: Checkpoint, encoder: EncoderConfig, kind: str) -> dict[
         theirs |= to_theirs(checkpoint.weights, CTC_NAMES)
     if checkpoint.kind == "wav2vec2":
         theirs |= to_theirs(checkpoint.weights, PRETRAINING_NAMES)
+    if checkpoint.kind == "classifier":
+        theirs |= huggingface_head(checkpoint, "checkpoint")[1]
     return theirs
 
 
 def _config(checkpoint: Checkpoint, encoder: EncoderConfig, kind: str) -> dict[str, Any]:
     convolutions, transformer = encoder.feature_encoder, encoder.transformer
-    ending = {"ctc": "ForCTC", "wav2vec2": "ForPreTraining", "encoder": "Model"}[checkpoint.kind]
+    if checkpoint.kind == "classifier":
+        ending, _, more = huggingface_head(checkpoint, "checkpoint")
+    else:
+        ending, more = {"ctc": "ForCTC", "wav2vec2": "ForPreTraining", "encoder": "Model"}[checkpoint.kind], {}
     values: dict[str, Any] = {
         "architectures": [CLASSES[kind] + ending],
         "model_type": kind,
@@ -144,6 +156,7 @@ def _config(checkpoint: Checkpoint, encoder: EncoderConfig, kind: str) -> dict[s
         "bos_token_id": None,
         "eos_token_id": None,
     }
+    values |= more
     if kind == "hubert":
         values["feat_proj_layer_norm"] = encoder.latent_norm
     if kind == "wavlm":

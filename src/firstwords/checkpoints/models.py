@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from firstwords.checkpoints.huggingface_heads import classifier_checkpoint
 from firstwords.checkpoints.own import Checkpoint, load_weights
 from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.config import from_dict
 from firstwords.errors import CheckpointError
+from firstwords.models.classifier import Classifier, ClassifierConfig
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2letter import AcousticConfig, AcousticModel
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
@@ -56,6 +58,23 @@ def _ctc(checkpoint: Checkpoint, where: str, place: str | Path) -> CTCModel:
     return ctc_of(checkpoint, where)
 
 
+def load_classifier(place: str | Path) -> tuple[Classifier, Checkpoint]:
+    """The classifier at `place`, and its checkpoint: a run of ours, or a Hugging Face folder with such a head.
+
+    Raises:
+        CheckpointError: missing, cut short, of another shape, or not a classifier.
+    """
+    checkpoint, where = open_checkpoint(place)
+    if checkpoint.kind == "encoder" and "head" in checkpoint.state:
+        checkpoint = classifier_checkpoint(checkpoint, where)
+    if checkpoint.kind != "classifier":
+        raise CheckpointError(
+            f"{where}: a model of kind {checkpoint.kind!r} has no classes; first: firstwords classify train CORPUS "
+            f"--from {place} --label FIELD"
+        )
+    return classifier_of(checkpoint, where), checkpoint
+
+
 def load_alphabet(place: Path) -> Alphabet:
     """The alphabet of a recogniser wherever `open_checkpoint` finds one, or an alphabet.json.
 
@@ -95,6 +114,13 @@ def acoustic_of(checkpoint: Checkpoint, where: str) -> AcousticModel:
     return model
 
 
+def classifier_of(checkpoint: Checkpoint, where: str) -> Classifier:
+    """The network of a checkpoint of kind "classifier". Raises CheckpointError where it has another shape."""
+    model = Classifier(from_dict(ClassifierConfig, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
 def pretraining_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2:
     """The network of a checkpoint of kind "wav2vec2". Raises CheckpointError where it has another shape."""
     model = Wav2Vec2(from_dict(Wav2Vec2Config, checkpoint.config, where))
@@ -110,4 +136,6 @@ def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
         return from_dict(CTCConfig, checkpoint.config, where).encoder
     if checkpoint.kind == "encoder":
         return from_dict(EncoderConfig, checkpoint.config, where)
+    if checkpoint.kind == "classifier" and checkpoint.config.get("encoder_kind") == "wav2vec2":
+        return from_dict(EncoderConfig, checkpoint.config["encoder"], where)
     raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder")

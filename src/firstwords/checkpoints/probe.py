@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
-from firstwords.checkpoints.models import ctc_of, encoder_of, pretraining_of
+from firstwords.checkpoints.models import classifier_of, ctc_of, encoder_of, pretraining_of
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.runtimes import Network
 from firstwords.checkpoints.vocabulary import NEVER
@@ -44,7 +44,8 @@ def largest_difference(ours: Outputs, theirs: Outputs) -> float:
 
 @torch.inference_mode()
 def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) -> Outputs:
-    """Logits of a recogniser; projected context and targets, side by side, of a pre-trained model; else features."""
+    """Logits of a recogniser or classifier (vectors, of an x-vector head); projected context and targets, side by side,
+    of a pre-trained model; else features."""
     if checkpoint.kind == "ctc":
         recogniser = ctc_of(checkpoint, where).eval()
         return [recogniser(_normalized(w, recogniser.encoder)).logits[0] for w in waveforms]
@@ -59,6 +60,12 @@ def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) 
                 parts.append(model.target_projection(model.quantizer(normed[0], 1.0).vectors))
             outputs.append(torch.cat(parts, 1))
         return outputs
+    if checkpoint.kind == "classifier":
+        classifier = classifier_of(checkpoint, where).eval()
+        decisions = [classifier(waveform[None]) for waveform in waveforms]
+        if checkpoint.config["head"]["kind"] == "x-vector":
+            return [decision.embeddings for decision in decisions]
+        return [decision.logits.flatten(0, -2) for decision in decisions]
     encoder = encoder_of(checkpoint, where).eval()
     return [encoder(_normalized(w, encoder)).features[0] for w in waveforms]
 
@@ -84,6 +91,12 @@ def run_transformers(
         model = transformers.AutoModelForPreTraining.from_pretrained(folder).eval()
         results = [model(_normalized(waveform, encoder)) for waveform in waveforms]
         return [torch.cat([r.projected_states[0], r.projected_quantized_states[0]], 1) for r in results]
+    if checkpoint.kind == "classifier":
+        head = checkpoint.config["head"]["kind"]
+        names = {"mean": "AudioClassification", "frames": "AudioFrameClassification", "x-vector": "AudioXVector"}
+        classifier = getattr(transformers, f"AutoModelFor{names[head]}").from_pretrained(folder).eval()
+        decisions = [classifier(_normalized(waveform, encoder)) for waveform in waveforms]
+        return [d.embeddings if head == "x-vector" else d.logits.flatten(0, -2) for d in decisions]
     bare = transformers.AutoModel.from_pretrained(folder).eval()
     return [bare(_normalized(waveform, encoder)).last_hidden_state[0] for waveform in waveforms]
 

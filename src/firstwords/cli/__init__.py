@@ -21,6 +21,7 @@ COMMANDS = {
     "align": "when each word of a text was said; sentence-sized utterances out of a long recording",
     "compare": "curves of runs over reference curves, and where they stand",
     "evaluate": "word and character error rates with intervals, confusions, speakers",
+    "classify": "speakers, keywords, languages, emotions: train, predict, evaluate; speaker verification",
     "convert": "models to and from Hugging Face, fairseq, ONNX and OpenVINO, proven equal",
 }
 """Each command and what it does; the module of the same name in this folder has its `run(arguments)`."""
