@@ -1,10 +1,10 @@
 """Acoustic models on features: the wav2vec paper's tables at our scale.
 
-    python experiments/acoustic.py WORK --encoders wav2vec=runs/wav2vec vq=runs/vq-bert w2v2=runs/listen --lm words4.arpa.gz
+    python experiments/acoustic.py WORK --encoders wav2vec=runs/wav2vec w2v2=runs/listen:2 --lm words4.arpa.gz
 
-The same network and the same labels (10 minutes, an hour, all) on 80 log-mel bands and on the features of each encoder;
-label and word error on dev and test, of the best path and of the 4-gram model's reading. Every run is kept under WORK and
-the same command goes on where it was stopped. Corpora are those of labels.py, under WORK/corpora.
+The same network and the same labels (10 minutes, an hour, all) on 80 log-mel bands and on the features of each
+encoder; label and word error on dev and test, of the best path and of the 4-gram model's reading. Every run is kept
+under WORK and the same command goes on where it was stopped. Corpora are those of labels.py, under WORK/corpora.
 """
 
 from __future__ import annotations

@@ -8,30 +8,35 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from firstwords.checkpoints.models import pretraining_of
+from firstwords.checkpoints.models import coding_of
 from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.encoder import choose_device
-from firstwords.errors import CheckpointError
-from firstwords.models.wav2vec2 import Wav2Vec2
+from firstwords.models.vq_wav2vec import VqWav2Vec, VqWav2VecEncoder
+from firstwords.models.wav2vec2 import Wav2Vec2, Wav2Vec2Encoder
 from firstwords.nn.lengths import normalize_waveform
+from firstwords.nn.quantizer import GumbelQuantizer
 
 
 class Coder(nn.Module):
     """A model with a quantiser as a torch module: waveforms (B, samples) to codes (B, T, G).
 
-    wav2vec 2.0 quantises the latents, before the Transformer; the code is the entry with the highest logit.
+    wav2vec 2.0 and vq-wav2vec quantise the latents, before what sees their context; the code is the entry with the
+    highest logit, or with vq-wav2vec's k-means the nearest.
     """
 
-    def __init__(self, model: Wav2Vec2) -> None:
+    def __init__(self, model: Wav2Vec2 | VqWav2Vec) -> None:
         """Raises ValueError where the model's targets are not quantised."""
         super().__init__()
-        if not model.config.quantize_targets:
-            raise ValueError("a model trained on continuous targets has no codes")
         self.encoder = model.encoder
-        self.quantizer = model.quantizer
-        self.groups: int = model.config.quantizer.groups
+        if isinstance(model, VqWav2Vec):
+            self.quantizer, chosen = model.encoder.quantizer, model.config.encoder.quantizer
+        else:
+            if not model.config.quantize_targets:
+                raise ValueError("a model trained on continuous targets has no codes")
+            self.quantizer, chosen = model.quantizer, model.config.quantizer
+        self.groups: int = chosen.groups
         """Codebooks G."""
-        self.entries: int = model.config.quantizer.entries
+        self.entries: int = chosen.entries
         """Entries V of each codebook."""
         self.stride: int = model.encoder.feature_encoder.hop
         """Samples from one frame to the next."""
@@ -54,10 +59,13 @@ class Coder(nn.Module):
             lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
         if config.normalize_waveform:
             waveforms = normalize_waveform(waveforms, lengths, config.normalize_epsilon)
+        if isinstance(self.encoder, VqWav2VecEncoder):
+            return self.encoder.codes(waveforms, lengths)
         return self.codes(self.encoder.feature_encoder(waveforms, lengths))
 
     def codes(self, latents: Tensor) -> Tensor:
-        """Codes (..., G) of latents (..., C)."""
+        """Codes (..., G) of latents (..., C) of wav2vec 2.0, which depend on nothing beside them."""
+        assert isinstance(self.encoder, Wav2Vec2Encoder) and isinstance(self.quantizer, GumbelQuantizer)
         logits = self.quantizer.entry_logits(self.encoder.latent_norm(latents).flatten(0, -2))
         return logits.argmax(-1).view(*latents.shape[:-1], self.groups)
 
@@ -69,11 +77,4 @@ def load_coder(place: str | Path, device: str = "auto") -> Coder:
         CheckpointError: nothing there, cut short, or a model without a quantiser.
     """
     checkpoint, where = open_checkpoint(place)
-    if checkpoint.kind != "wav2vec2":
-        raise CheckpointError(
-            f"{where}: a model of kind {checkpoint.kind!r} has no quantiser; codes come from a pre-training checkpoint"
-        )
-    model = pretraining_of(checkpoint, where)
-    if not model.config.quantize_targets:
-        raise CheckpointError(f"{where}: trained on continuous targets, so that it has no codes")
-    return Coder(model).eval().to(choose_device(device))
+    return Coder(coding_of(checkpoint, where)).eval().to(choose_device(device))

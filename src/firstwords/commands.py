@@ -12,29 +12,30 @@ from typing import Any
 from rich.console import Console
 from torch import Tensor, nn
 
-from firstwords.checkpoints.models import load_encoder_weights
+from firstwords.checkpoints.models import load_any_encoder, load_encoder_weights
 from firstwords.config import to_dict
 from firstwords.errors import CheckpointError, FirstwordsError
 from firstwords.models.wav2vec2 import EncoderConfig
-from firstwords.recipes import load_recipe, recipe_names
+from firstwords.recipes import WAV2VEC2, load_recipe, recipe_names
 from firstwords.report.curves import leave_curves
 from firstwords.text.alphabet import transcript_of
 from firstwords.training.acoustic import AcousticTraining
 from firstwords.training.acoustic_config import AcousticRecipe, check_recipe
+from firstwords.training.audio_only import AudioOnlyConfig
 from firstwords.training.config import check_training
-from firstwords.training.continued import pretraining_start
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.training.finetune import Finetuning
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.launch import in_processes
 from firstwords.training.loop import train
-from firstwords.training.pretrain import PretrainConfig, Pretraining
+from firstwords.training.objectives import OBJECTIVES, described, objective_of
+from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.processes import Processes
 from firstwords.training.run import SKIPPED, Run
 from firstwords.training.task import Task
 
 
-def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig, source: str | None = None) -> int:
+def pretrain(corpora: Sequence[Path], out: Path, config: AudioOnlyConfig, source: str | None = None) -> int:
     """Pre-trains on audio alone, or goes on with the run in `out`.
 
     Args:
@@ -53,21 +54,22 @@ def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig, source:
     return in_processes(config.training.processes, _pretrain, corpora, out, config, source)
 
 
-def _pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig, source: str | None) -> int:
+def _pretrain(corpora: Sequence[Path], out: Path, config: AudioOnlyConfig, source: str | None) -> int:
     """`pretrain` in one of its processes."""
     processes = Processes(config.training.device)
+    objective = OBJECTIVES[objective_of(config)]
     weights = None
     if source is not None:
-        start = pretraining_start(source, config.model)
+        start = objective.start(source, config.model)
         config, weights = replace(config, model=start.model), start.weights
         _say(start.notes, processes)
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
     data = config.data
     training, validation = choose_splits(utterances, data.train, data.valid, data.held_out)
-    task = Pretraining(config, training, validation, processes, skipped, weights)
+    task = objective.task(config, training, validation, processes, skipped, weights)
     facts = fingerprint(task.training) | ({} if source is None else {"source": source})
-    run = Run(out, "pretrain", to_dict(config), facts, processes.main, config.training.tensorboard)
+    run = Run(out, "pretrain", described(config), facts, processes.main, config.training.tensorboard)
     return run_task(task, config, run, facts, len(task.validation), skipped, processes)
 
 
@@ -137,7 +139,7 @@ def _train_acoustic(corpora: Sequence[Path], source: str, out: Path, config: Aco
     processes = Processes(config.training.device)
     encoder: nn.Module | None = None
     if source != LOG_MEL:
-        encoder, checkpoint = load_encoder_weights(source)
+        encoder, checkpoint = load_any_encoder(source)
         _say([f"{source}: {note}" for note in checkpoint.state.get("notes", ())], processes)
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
@@ -155,7 +157,7 @@ def _train_acoustic(corpora: Sequence[Path], source: str, out: Path, config: Aco
 def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig, dict[str, Tensor] | None, list[str]]:
     """The encoder's configuration, its weights unless they shall be random, and what the user should know."""
     if not Path(source).exists():
-        if source in (recipes := recipe_names("pretrain")):
+        if source in (recipes := recipe_names("pretrain", WAV2VEC2)):
             return load_recipe(source, "pretrain", PretrainConfig).model.encoder, None, []
         if near := difflib.get_close_matches(source, recipes, n=1):
             raise CheckpointError(f"{source}: no run here, and no recipe; did you mean {near[0]!r}?")
@@ -196,11 +198,12 @@ def run_task(
     if skipped:
         console.print(str(skipped))
     parameters = sum(value.numel() for value in task.model.parameters())
-    amount = (
-        f"{facts['sentences']:,} sentences ({facts['symbols']:,} symbols)"
-        if "sentences" in facts
-        else f"{facts['utterances']} utterances ({facts['hours']:.2f} h)"
-    )
+    if "sentences" in facts:
+        amount = f"{facts['sentences']:,} sentences ({facts['symbols']:,} symbols)"
+    elif "blocks" in facts:
+        amount = f"{facts['blocks']:,} blocks ({facts['codes']:,} codes, {facts['combinations']:,} combinations)"
+    else:
+        amount = f"{facts['utterances']} utterances ({facts['hours']:.2f} h)"
     console.print(
         f"{run.folder}: {parameters:,} parameters, {amount} to learn from, {validating} to validate on; "
         f"{processes.count} process{'es' * (processes.count > 1)} on {processes.device}"
@@ -221,6 +224,8 @@ def run_task(
     if outcome.stopped_by is not None:
         return 128 + outcome.stopped_by
     read = outcome.progress.audio_seconds
-    amount = f"{read:,.0f} symbols read" if "sentences" in facts else f"{read / 3600:.2f} h of audio heard"
+    amount = (
+        f"{read:,.0f} symbols read" if {"sentences", "blocks"} & set(facts) else f"{read / 3600:.2f} h of audio heard"
+    )
     console.print(f"finished: {run.folder} ({amount})")
     return 0

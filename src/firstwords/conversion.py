@@ -51,9 +51,16 @@ LANGUAGE_MODEL = "language_model"
 KINDS = {
     "ctc": "recogniser",
     "classifier": "classifier",
+    "acoustic": "recogniser on frozen features",
     "wav2vec2": "pre-trained model with its quantiser",
     "encoder": "encoder",
+    "wav2vec": "pre-trained model",
+    "vq-wav2vec": "pre-trained model with its quantiser",
+    "code-bert": "BERT over codes with the model that makes them",
 }
+
+FIRSTWORDS_ONLY = {"wav2vec": "wav2vec (2019)", "vq-wav2vec": "vq-wav2vec", "code-bert": "BERT over codes"}
+"""Kinds that no other format has, by what to call them."""
 
 
 @dataclass
@@ -106,6 +113,10 @@ def convert(
         checkpoint = classifier_checkpoint(checkpoint, where)
     if checkpoint.kind == "classifier" and to in ("onnx", "openvino"):
         raise CheckpointError(f"{where}: classifiers are written for Firstwords or Hugging Face, not yet for {to}")
+    if checkpoint.kind in FIRSTWORDS_ONLY and to != "firstwords":
+        raise CheckpointError(
+            f"{source}: {FIRSTWORDS_ONLY[checkpoint.kind]} is written for Firstwords only; --to {to} has no such model"
+        )
     waveforms = probe()
     reference, ran = _run_source(source, adapter, checkpoint, where, waveforms)
     notes = list(checkpoint.state.get("notes", ()))

@@ -111,7 +111,7 @@ def wsj_tree(root: Path, discs: bool) -> None:
     (dots / "01ic0200.dot").write_text("The sale of Mr. Smith's hotels [door_slam] is part ,COMMA . (01ic0201)\r\n")
     trans = root / ("13-34.1" if discs else "") / "wsj1" / "trans" / "wsj1"
     trans.mkdir(parents=True)
-    (trans / "4k0c0300.dot").write_text("A <and> \\\"DOUBLE-QUOTE W. [<breath>] thirty-five --DASH (4K0C0301)\nbroken\n")
+    (trans / "4k0c0300.dot").write_text('A <and> \\"DOUBLE-QUOTE W. [<breath>] thirty-five --DASH (4K0C0301)\nbroken\n')
     if not discs:
         return
     indices = root / "11-13.1" / "wsj0" / "doc" / "indices"

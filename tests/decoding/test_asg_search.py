@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ def transitions(labels: int, seed: int) -> np.ndarray:
 
 def path_score(path: tuple[int, ...], emissions: torch.Tensor, steps: np.ndarray) -> float:
     heard = sum(float(emissions[t, label]) for t, label in enumerate(path))
-    return heard + sum(float(steps[after, before]) for before, after in zip(path, path[1:], strict=False))
+    return heard + sum(float(steps[after, before]) for before, after in pairwise(path))
 
 
 @needs_flashlight
@@ -95,7 +96,7 @@ def test_the_best_path_by_enumeration() -> None:
 
 
 def test_words_by_enumeration(tmp_path: Path) -> None:
-    """All paths that read as words of the model, one of them with a doubled letter: the best with its language score."""
+    """All paths that read as words of the model, one of them with a doubled letter: the best, with language."""
     lm = words_arpa(tmp_path)
     model = NgramModel.load(lm)
     small = Alphabet(("|", "a", "b", "1"), repetitions=1)  # of all words it can spell abba alone

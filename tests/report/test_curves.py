@@ -24,6 +24,10 @@ READING = [
     {"update": 25, "bits_per_character": 4.0, "perplexity": 16.0, "learning_rate": 1e-3},
     {"update": 50, "valid_bits_per_character": 3.0, "valid_perplexity": 8.0},
 ]
+CODES = [
+    {"update": 25, "bits": 8.1, "unigram_bits": 7.5, "chance_bits": 9.0, "accuracy": 0.05, "learning_rate": 1e-3},
+    {"update": 50, "valid_bits": 6.9, "valid_unigram_bits": 7.5, "valid_chance_bits": 9.0, "valid_accuracy": 0.1},
+]
 
 
 def write_log(folder: Path, records: list[dict[str, float]], cut_off: bool = False) -> Path:
@@ -33,7 +37,9 @@ def write_log(folder: Path, records: list[dict[str, float]], cut_off: bool = Fal
     return folder
 
 
-@pytest.mark.parametrize("records", [LISTENING, LISTENING[2:], WORDS, WORDS[:1], READING, READING[:1]])
+@pytest.mark.parametrize(
+    "records", [LISTENING, LISTENING[2:], WORDS, WORDS[:1], READING, READING[:1], CODES, CODES[:1]]
+)
 def test_a_run_of_any_kind_however_short_gets_its_picture(tmp_path: Path, records: list[dict[str, float]]) -> None:
     path = plot_run(write_log(tmp_path / "run", records, cut_off=True))
     assert path == tmp_path / "run" / CURVES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -20,7 +21,7 @@ def test_unpacking_is_the_inverse(most: int) -> None:
         packed = pack(word, counts)
         assert unpack(packed, counts) == word
         if most:
-            assert all(left != right for left, right in zip(packed, packed[1:], strict=False))
+            assert all(left != right for left, right in pairwise(packed))
 
 
 def test_counts_with_nothing_to_count_are_dropped() -> None:

@@ -1,4 +1,4 @@
-"""Acoustic models: every way to start runs; resumed as unbroken; parts of an update as the whole; a recogniser after it."""
+"""Acoustic models: every way to start runs; resumed as unbroken; parts of an update as the whole; recognisers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def lm(corpus: Path) -> Path:
     return path
 
 
-def words(corpus: Path, source: Path | str, out: Path, *more: object, changes: dict[str, Any] | None = None) -> list[str]:
+def words(
+    corpus: Path, source: Path | str, out: Path, *more: object, changes: dict[str, Any] | None = None
+) -> list[str]:
     recipe = write_recipe(out.parent, RECIPE, changes)
     return ["finetune", str(corpus), "--from", str(source), "--recipe", str(recipe), "--out", str(out), *map(str, more)]
 
@@ -116,7 +118,7 @@ def test_runs(variant: str, corpus: Path, listened: Path, tmp_path: Path) -> Non
     assert ("weights/transitions" in after) == (variant != "ctc")
     assert ("weights/layer_weights" in after) == (variant == "all layers")
     recognizer = Recognizer.load(out)
-    assert len(recognizer.transcribe([utterance for utterance in read_manifest(corpus)[:3]])) == 3
+    assert len(recognizer.transcribe(list(read_manifest(corpus)[:3]))) == 3
 
 
 def test_log_mel_and_phones(tmp_path: Path) -> None:
@@ -140,7 +142,10 @@ def test_with_a_language_model(corpus: Path, listened: Path, lm: Path, tmp_path:
     recognizer = Recognizer.load(out, lm=lm)
     known = {str(word) for utterance in read_manifest(corpus) for word in str(utterance.text).split()}
     assert all(word.text in known for one in recognizer.transcribe(list(utterances)) for word in one.words)
-    assert main(["tune", str(out), str(corpus), "--split", "all", "--lm", str(lm), "--trials", "2", "--processes", "0"]) == 0
+    assert (
+        main(["tune", str(out), str(corpus), "--split", "all", "--lm", str(lm), "--trials", "2", "--processes", "0"])
+        == 0
+    )
     assert main(["evaluate", str(out), str(corpus), "--split", "all", "--lm", str(lm), "--processes", "0"]) == 0
     heard = listen(recognizer, utterances, lambda name, error: None)
     from firstwords.decoding.options import DecoderConfig
@@ -220,7 +225,11 @@ def test_parts_of_an_update_are_the_whole(corpus: Path, criterion: str) -> None:
 def test_features_do_not_depend_on_the_batch(corpus: Path) -> None:
     """Heard alone, kept, or heard again: bit for bit."""
     kept, anew = task(corpus, on=True), task(corpus, {"data": {"cache_gigabytes": 0.0}}, on=True)
-    first, second, other = kept.make_batch(kept.training), kept.make_batch(kept.training), anew.make_batch(anew.training)
+    first, second, other = (
+        kept.make_batch(kept.training),
+        kept.make_batch(kept.training),
+        anew.make_batch(anew.training),
+    )
     assert first is not None and second is not None and other is not None and kept._known and not anew._known
     assert torch.equal(first.features, second.features) and torch.equal(first.features, other.features)
     for number, utterance in enumerate(kept.training):
@@ -235,9 +244,11 @@ def test_features_do_not_depend_on_the_batch(corpus: Path) -> None:
 def test_two_processes_share_an_update(corpus: Path, tmp_path: Path) -> None:
     """Weights as with one, to rounding; transitions too, which are no part of the network's output."""
     changes = {"network": {"dropout": 0.0}, "steps": 4}
-    assert main(words(corpus, "log-mel", tmp_path / "one" / "run", changes=changes)) == 0 if (
-        tmp_path / "one"
-    ).mkdir() is None else False
+    assert (
+        main(words(corpus, "log-mel", tmp_path / "one" / "run", changes=changes)) == 0
+        if (tmp_path / "one").mkdir() is None
+        else False
+    )
     (tmp_path / "two").mkdir()
     process = start(words(corpus, "log-mel", tmp_path / "two" / "run", changes=changes), processes=2)
     code, said = finish(process)
@@ -248,7 +259,9 @@ def test_two_processes_share_an_update(corpus: Path, tmp_path: Path) -> None:
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
 
 
-def test_wrong_settings_are_said(corpus: Path, listened: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_settings_are_said(
+    corpus: Path, listened: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for more, expected in (
         (["--layer", 9], "this encoder has 0 to 2"),
         (["--layer", 1, "--weighted", "True"], "take one of both"),

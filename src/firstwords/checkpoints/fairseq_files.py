@@ -14,7 +14,11 @@ from typing import Any
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.checkpoints import code_bert
 from firstwords.checkpoints.fairseq import wav2vec2_config, wav2vec2_weights
+from firstwords.checkpoints.fairseq_roberta import code_bert_config, code_bert_weights, is_roberta
+from firstwords.checkpoints.fairseq_vq import vq_wav2vec_config, vq_wav2vec_weights
+from firstwords.checkpoints.fairseq_wav2vec import wav2vec_config, wav2vec_weights
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.pickles import Inert, read_pickled
 from firstwords.checkpoints.vocabulary import LETTERS, NEVER, imported_alphabet, reordered
@@ -114,6 +118,8 @@ def _family(name: str, weights: Mapping[str, Tensor]) -> str:
         CTC_START, "w2v_encoder.proj.", "vector_quantizer.", "feature_aggregator.", "generator.", "mask_emb",
         "decoder.", "label_embs_concat", "encoder.w2v_model.",
     )}  # fmt: skip
+    if is_roberta(weights):
+        return "roberta"
     if name.startswith(("hubert", "data2vec", "unispeech", "wavlm")):
         return name
     if has[CTC_START] and has["w2v_encoder.proj."]:
@@ -173,7 +179,62 @@ def _wav2vec2_ctc(file: FairseqFile) -> Checkpoint:
     return Checkpoint("ctc", to_dict(ctc), ours, state={"alphabet": alphabet.to_dict()})
 
 
-FAMILIES: dict[str, Callable[[FairseqFile], Checkpoint]] = {"wav2vec2": _wav2vec2, "wav2vec2-ctc": _wav2vec2_ctc}
+def _wav2vec(file: FairseqFile) -> Checkpoint:
+    """wav2vec (2019), base and large."""
+    infonce = bool(file.criterion.get("infonce", False))
+    config = wav2vec_config(file.model, infonce, bool(file.task.get("normalize", False)))
+    if file.model.get("sample_distance"):
+        file.notes.append("sample_distance is not kept: going on with it, distractors come from the whole utterance")
+    return Checkpoint("wav2vec", to_dict(config), wav2vec_weights(file.weights))
+
+
+def _vq_wav2vec(file: FairseqFile) -> Checkpoint:
+    """vq-wav2vec, with Gumbel softmax or k-means."""
+    loss_weights = [float(weight) for weight in file.criterion.get("loss_weights") or ()]
+    infonce, normalize = bool(file.criterion.get("infonce", False)), bool(file.task.get("normalize", False))
+    config = vq_wav2vec_config(file.model, loss_weights, infonce, normalize)
+    return Checkpoint("vq-wav2vec", to_dict(config), vq_wav2vec_weights(file.weights, config))
+
+
+def _roberta(file: FairseqFile) -> Checkpoint:
+    """BERT over the codes of a vq-wav2vec model, whose own `.pt` file must lie in the same folder, and dict.txt."""
+    folder = file.path.parent
+    symbols = _symbols(folder / "dict.txt")
+    if symbols is None:
+        raise CheckpointError("no dict.txt beside it, which says what combination of codes each token is")
+    config = code_bert_config(file.model, file.weights)
+    weights, vocabulary = code_bert_weights(file.weights, symbols[len(SPECIALS) :])
+    bert = Checkpoint(code_bert.KIND, to_dict(config), weights, state={"vocabulary": vocabulary.names()})
+    found = [read for path in sorted(folder.glob("*.pt")) if (read := _coder_file(path)) is not None]
+    if len(found) != 1:
+        names = ", ".join(one.path.name for one in found) or "none"
+        raise CheckpointError(
+            "BERT over codes needs the vq-wav2vec model that its codes come from (vq-wav2vec_kmeans.pt for "
+            f"bert_kmeans.pt): put that one, and no other, into the same folder; found there: {names}"
+        )
+    codes = _vq_wav2vec(found[0])
+    shape = codes.config["encoder"]["quantizer"]
+    code_bert.check_fit(vocabulary, shape["groups"], shape["entries"], file.path.name)
+    file.notes.append(f"its codes are made by {found[0].path.name}, which lies beside it")
+    return code_bert.joined(bert, codes)
+
+
+def _coder_file(path: Path) -> FairseqFile | None:
+    """A `.pt` file if it is one of vq-wav2vec."""
+    try:
+        file = open_fairseq(path)
+    except CheckpointError:
+        return None
+    return file if file.family == "vq-wav2vec" else None
+
+
+FAMILIES: dict[str, Callable[[FairseqFile], Checkpoint]] = {
+    "wav2vec2": _wav2vec2,
+    "wav2vec2-ctc": _wav2vec2_ctc,
+    "wav2vec": _wav2vec,
+    "vq-wav2vec": _vq_wav2vec,
+    "roberta": _roberta,
+}
 """The models that are read, each by one function."""
 
 
@@ -184,7 +245,11 @@ def _dictionary(path: Path, task_state: Any, task: Mapping[str, Any]) -> list[st
         if isinstance(found, Inert) and isinstance(found.state, dict) and isinstance(found.state.get("symbols"), list):
             return [str(symbol) for symbol in found.state["symbols"]]
     labels = task.get("labels") or "ltr"
-    place = path.parent / f"dict.{labels}.txt"
+    return _symbols(path.parent / f"dict.{labels}.txt")
+
+
+def _symbols(place: Path) -> list[str] | None:
+    """The symbols of a dictionary file, after the special ones; None where there is no such file."""
     if not place.is_file():
         return None
     try:

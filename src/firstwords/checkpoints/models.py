@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from firstwords.checkpoints import code_bert
 from firstwords.checkpoints.huggingface_heads import classifier_checkpoint
 from firstwords.checkpoints.own import Checkpoint, load_weights
 from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.config import from_dict
 from firstwords.errors import CheckpointError
 from firstwords.models.classifier import Classifier, ClassifierConfig
+from firstwords.models.code_bert import CodeBertEncoder
 from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
 from firstwords.models.wav2letter import AcousticConfig, AcousticModel
+from firstwords.models.wav2vec import Wav2Vec, Wav2VecConfig, Wav2VecEncoder
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
 from firstwords.text.alphabet import Alphabet
+
+AnyEncoder = Wav2Vec2Encoder | Wav2VecEncoder | CodeBertEncoder
+"""They take waveforms, lengths, layer= and states=; have `config`, `frames`, `feature_encoder`, `dim` and `layers`."""
 
 
 def load_encoder_weights(place: str | Path, adapter: str | None = None) -> tuple[Wav2Vec2Encoder, Checkpoint]:
@@ -26,9 +33,17 @@ def load_encoder_weights(place: str | Path, adapter: str | None = None) -> tuple
     return encoder_of(checkpoint, where), checkpoint
 
 
-def load_recognizer(
-    place: str | Path, adapter: str | None = None
-) -> tuple[CTCModel | AcousticModel, Checkpoint]:
+def load_any_encoder(place: str | Path, adapter: str | None = None) -> tuple[AnyEncoder, Checkpoint]:
+    """The encoder of whatever `open_checkpoint` opens, of any method, and the checkpoint it came from.
+
+    Raises:
+        CheckpointError: missing, cut short, or of another shape than its configuration says.
+    """
+    checkpoint, where = open_checkpoint(place, adapter)
+    return any_encoder_of(checkpoint, where), checkpoint
+
+
+def load_recognizer(place: str | Path, adapter: str | None = None) -> tuple[CTCModel | AcousticModel, Checkpoint]:
     """The recogniser's network at `place`, of whatever kind, and its checkpoint.
 
     Raises:
@@ -91,8 +106,19 @@ def load_alphabet(place: Path) -> Alphabet:
     return Alphabet.from_dict(checkpoint.state["alphabet"], where)
 
 
+def any_encoder_of(checkpoint: Checkpoint, where: str) -> AnyEncoder:
+    """The encoder in a checkpoint, of any method. Raises CheckpointError where it has none or another shape."""
+    if checkpoint.kind == "wav2vec":
+        return wav2vec_of(checkpoint, where).encoder
+    if checkpoint.kind == "vq-wav2vec":
+        return vq_wav2vec_of(checkpoint, where).encoder
+    if checkpoint.kind == code_bert.KIND:
+        return code_bert.code_bert_encoder(checkpoint, coding_of(code_bert.codes_of(checkpoint), where), where)
+    return encoder_of(checkpoint, where)
+
+
 def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
-    """The encoder in a checkpoint. Raises CheckpointError where it has none or another shape."""
+    """The wav2vec 2.0 encoder in a checkpoint. Raises CheckpointError where it has none or another shape."""
     encoder = Wav2Vec2Encoder(encoder_config(checkpoint, where))
     start = "encoder."
     weights = {name.removeprefix(start): v for name, v in checkpoint.weights.items() if name.startswith(start)}
@@ -128,6 +154,34 @@ def pretraining_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2:
     return model
 
 
+def wav2vec_of(checkpoint: Checkpoint, where: str) -> Wav2Vec:
+    """The network of a checkpoint of kind "wav2vec". Raises CheckpointError where it has another shape."""
+    model = Wav2Vec(from_dict(Wav2VecConfig, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
+def vq_wav2vec_of(checkpoint: Checkpoint, where: str) -> VqWav2Vec:
+    """The network of a checkpoint of kind "vq-wav2vec". Raises CheckpointError where it has another shape."""
+    model = VqWav2Vec(from_dict(VqWav2VecConfig, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
+def coding_of(checkpoint: Checkpoint, where: str) -> VqWav2Vec | Wav2Vec2:
+    """The pre-training model in a checkpoint, if it has a quantiser. Raises CheckpointError where it has none."""
+    if checkpoint.kind == "vq-wav2vec":
+        return vq_wav2vec_of(checkpoint, where)
+    if checkpoint.kind != "wav2vec2":
+        raise CheckpointError(
+            f"{where}: a model of kind {checkpoint.kind!r} has no quantiser; codes come from a pre-training checkpoint"
+        )
+    model = pretraining_of(checkpoint, where)
+    if not model.config.quantize_targets:
+        raise CheckpointError(f"{where}: trained on continuous targets, so that it has no codes")
+    return model
+
+
 def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
     """Configuration of the encoder in a checkpoint. Raises CheckpointError where it has none."""
     if checkpoint.kind == "wav2vec2":
@@ -138,4 +192,5 @@ def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
         return from_dict(EncoderConfig, checkpoint.config, where)
     if checkpoint.kind == "classifier" and checkpoint.config.get("encoder_kind") == "wav2vec2":
         return from_dict(EncoderConfig, checkpoint.config["encoder"], where)
-    raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder")
+    more = "; its features serve acoustic models, embeddings and classifiers" if checkpoint.kind == "wav2vec" else ""
+    raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder{more}")

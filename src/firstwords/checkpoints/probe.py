@@ -10,11 +10,19 @@ import torch
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
-from firstwords.checkpoints.models import classifier_of, ctc_of, encoder_of, pretraining_of
+from firstwords.checkpoints.models import (
+    AnyEncoder,
+    any_encoder_of,
+    classifier_of,
+    ctc_of,
+    encoder_of,
+    pretraining_of,
+    vq_wav2vec_of,
+    wav2vec_of,
+)
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.runtimes import Network
 from firstwords.checkpoints.vocabulary import NEVER
-from firstwords.models.wav2vec2 import Wav2Vec2Encoder
 from firstwords.nn.lengths import normalize_waveform
 
 Outputs = list[Tensor]
@@ -45,7 +53,10 @@ def largest_difference(ours: Outputs, theirs: Outputs) -> float:
 @torch.inference_mode()
 def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) -> Outputs:
     """Logits of a recogniser or classifier (vectors, of an x-vector head); projected context and targets, side by side,
-    of a pre-trained model; else features."""
+    of a pre-trained model; else features.
+
+    Of wav2vec (2019) and vq-wav2vec: latents, quantised there, context and all predictions.
+    """
     if checkpoint.kind == "ctc":
         recogniser = ctc_of(checkpoint, where).eval()
         return [recogniser(_normalized(w, recogniser.encoder)).logits[0] for w in waveforms]
@@ -66,7 +77,15 @@ def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) 
         if checkpoint.config["head"]["kind"] == "x-vector":
             return [decision.embeddings for decision in decisions]
         return [decision.logits.flatten(0, -2) for decision in decisions]
-    encoder = encoder_of(checkpoint, where).eval()
+    if checkpoint.kind in ("wav2vec", "vq-wav2vec"):
+        older = (wav2vec_of if checkpoint.kind == "wav2vec" else vq_wav2vec_of)(checkpoint, where).eval()
+        results = [older(_normalized(w, older.encoder), torch.tensor([len(w)])) for w in waveforms]
+        contexts = [older.encoder(_normalized(w, older.encoder)).features for w in waveforms]
+        return [
+            torch.cat([result.targets[0], context[0], result.predictions[0].flatten(1)], 1)
+            for result, context in zip(results, contexts, strict=True)
+        ]
+    encoder = any_encoder_of(checkpoint, where).eval()
     return [encoder(_normalized(w, encoder)).features[0] for w in waveforms]
 
 
@@ -108,7 +127,7 @@ def run_padded(network: Network, waveforms: list[Tensor]) -> Outputs:
     return [row[: int(count)] for row, count in zip(values, frames, strict=True)]
 
 
-def _normalized(waveform: Tensor, encoder: Wav2Vec2Encoder) -> Tensor:
+def _normalized(waveform: Tensor, encoder: AnyEncoder) -> Tensor:
     """(1, samples) as the model wants it."""
     config = encoder.config
     given = waveform[None]

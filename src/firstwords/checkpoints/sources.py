@@ -7,6 +7,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from firstwords.checkpoints import code_bert
 from firstwords.checkpoints.adapters import KIND as ADAPTER
 from firstwords.checkpoints.adapters import adapter_names, find_adapter, with_adapter
 from firstwords.checkpoints.fairseq_files import is_fairseq, read_fairseq
@@ -50,6 +51,8 @@ def open_checkpoint(place: str | Path, adapter: str | None = None) -> tuple[Chec
     if adapter is not None:
         known = ", ".join(adapter_names(path)) or "none"
         raise CheckpointError(f"{path}: no adapter {adapter!r}: neither a run of that name nor one beside it ({known})")
+    if checkpoint.kind == code_bert.KIND and not code_bert.is_joined(checkpoint):
+        return code_bert.with_codes(checkpoint, path), str(path)
     if checkpoint.kind == ADAPTER:
         return _on_its_base(checkpoint, path), str(path)
     return checkpoint, str(path)

@@ -2,8 +2,9 @@
 
 The labels l1 ... lL become the states blank, l1, blank, ..., lL, blank of CTC (Graves et al. 2006, section 4.1). A path
 stays, moves on by one state, or by two where that leaves out a blank between different labels; the best path is found
-frame by frame, all states at once. With ASG the states are the labels alone, and staying and moving on have scores. Wildcards are states that match whatever is said, a little worse than the best
-reading of it: they carry numbers and symbols that no label spells, and speech before and after the text.
+frame by frame, all states at once. With ASG the states are the labels alone, and staying and moving on have scores.
+Wildcards are states that match whatever is said, a little worse than the best reading of it: they carry numbers and
+symbols that no label spells, and speech before and after the text.
 
 Memory: scores are kept every few hundred frames only, and back-pointers of one such stretch at a time, made again from
 its first scores on the way back. Long texts are searched in a band of states around the best ones, which follows the
@@ -146,9 +147,7 @@ class _Trellis:
             self.before = 2
         return columns, skips
 
-    def _without_blanks(
-        self, chosen: np.ndarray, extra: bool, wildcard: int, transitions: np.ndarray
-    ) -> np.ndarray:
+    def _without_blanks(self, chosen: np.ndarray, extra: bool, wildcard: int, transitions: np.ndarray) -> np.ndarray:
         """ASG's: the column of each, with `staying` and `moving`. Anything goes on as the best of labels would."""
         self.pace, self.before = 1, int(extra)
         columns = np.concatenate([[wildcard + 1], chosen, [wildcard + 1]]) if extra else chosen

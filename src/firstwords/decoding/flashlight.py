@@ -200,9 +200,7 @@ def _run(
         yield result, tokens[:-1], tokens[-1] == boundary
 
 
-def _run_asg(
-    search: LexiconDecoder, emissions: np.ndarray, boundary: int
-) -> Iterator[tuple[Any, np.ndarray, bool]]:
+def _run_asg(search: LexiconDecoder, emissions: np.ndarray, boundary: int) -> Iterator[tuple[Any, np.ndarray, bool]]:
     """The same for ASG, where the last boundary has to be heard."""
     for result in search.decode(emissions.ctypes.data, *emissions.shape):
         path = np.array(result.tokens[1:-1], dtype=np.int64)

@@ -150,9 +150,7 @@ def _rescored(config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray
     return RescoringDecoder(search, model, alphabet, settings.lm_weight, settings.word_score, share, config.nbest)
 
 
-def make_beam_decoder(
-    config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray | None = None
-) -> BeamDecoder:
+def make_beam_decoder(config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray | None = None) -> BeamDecoder:
     """The same, in this process and never greedy."""
     if config.lm is not None and _is_run(config.lm):
         return _with_network(config, alphabet, transitions)

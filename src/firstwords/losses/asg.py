@@ -185,7 +185,7 @@ def _reversed(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 def _all_paths(emissions: np.ndarray, transitions: np.ndarray, lengths: np.ndarray, wanted: bool) -> _Found:
     """Over all paths. Linear scores, each frame's divided by their sum: from every label all others are one step away,
     so one that falls below the smallest number can never matter again."""
-    frames, count, labels = emissions.shape
+    frames, count, _ = emissions.shape
     loudest, likeliest = emissions.max(2, keepdims=True), transitions.max()
     heard, step = np.exp(emissions - loudest), np.exp(transitions - likeliest)
     if wanted:
@@ -302,7 +302,7 @@ def forced_path(
     """The best path that spells each target, (B, T) labels; -1 throughout where there is none."""
     heard, moves, sizes = _arrays(emissions, transitions, lengths)
     labels, many = _labels(targets, target_lengths)
-    frames, count, _ = heard.shape
+    frames = len(heard)
     stay = moves[labels, labels]
     step = np.full_like(stay, NEVER)
     step[:, 1:] = moves[labels[:, 1:], labels[:, :-1]]

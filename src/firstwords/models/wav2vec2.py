@@ -210,6 +210,15 @@ class Wav2Vec2(nn.Module):
         targets = self._targets(normed, indices, temperature, noise)
         return Pretrained(self.context_projection(scored), *targets, squares)
 
+    @torch.no_grad()
+    def codes(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Codebook entries (B, T, G) of waveforms (B, samples), of the highest logits; `lengths` (B,) samples."""
+        if lengths is None:
+            lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
+        normed = self.encoder.latent_norm(self.encoder.feature_encoder(waveforms, lengths))
+        logits = self.quantizer.entry_logits(normed.flatten(0, 1))
+        return logits.argmax(-1).view(*normed.shape[:2], -1)
+
     def code_statistics(self, waveforms: Tensor, lengths: Tensor, indices: ContrastIndices) -> Tensor:
         """Only the (G, V) sum of entry probabilities, with no gradient: a first look at a batch that comes in parts."""
         with torch.no_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,10 @@ class QuantizerConfig:
     """Layers of the projection that scores entries. Source: released models."""
     factor: int = 3
     """Width of the inner projections, times the input width, where depth > 1. Source: fairseq."""
+    activation: Literal["gelu", "relu"] = "gelu"
+    """Between the layers of the projection, where depth > 1. Source: fairseq."""
+    shared: bool = False
+    """One codebook for all groups: off in wav2vec 2.0, on in vq-wav2vec (combine_groups)."""
     temperature_start: float = 2.0
     """Gumbel-softmax temperature at update 0. Source: wav2vec 2.0 section 4.2."""
     temperature_end: float = 0.5
@@ -49,17 +53,20 @@ class Quantized(NamedTuple):
     """(N, dim) chosen entries of all groups, side by side."""
     codes: Tensor
     """(N, G) index of the entry used."""
-    probabilities: Tensor
-    """(G, V) sum over frames of softmax(logits), without noise or temperature, fp32, with gradient."""
+    probabilities: Tensor | None
+    """(G, V) sum over frames of softmax(logits), without noise or temperature, fp32, with gradient; None: k-means."""
     counts: Tensor
-    """(G, V) how often each entry has the highest logit."""
+    """(G, V) how often each entry has the highest logit, or is the nearest."""
+    squares: Tensor | None = None
+    """k-means: the codebook and commitment terms, summed over frames and channels; None with Gumbel softmax."""
 
 
 class GumbelQuantizer(nn.Module):
     """Chooses one entry of each of G codebooks for every frame.
 
     Training: hard Gumbel softmax (straight-through); evaluation: the entry with the highest logit.
-    Codebooks start uniform in [0, 1) unless centred; a one-layer projection starts N(0, 1) with bias 0 (fairseq).
+    Codebooks start uniform in [0, 1) unless centred; a one-layer projection starts N(0, 1) with bias 0, deeper ones as
+    torch's linear layers do (fairseq): N(0, 1) would saturate their softmax.
     """
 
     def __init__(self, config: QuantizerConfig, input_dim: int, dim: int) -> None:
@@ -72,12 +79,12 @@ class GumbelQuantizer(nn.Module):
         if dim % config.groups:
             raise ConfigError(f"quantizer: dim {dim} must be a multiple of groups ({config.groups})")
         self.config = config
-        start = torch.rand(config.groups, config.entries, dim // config.groups)
+        start = torch.rand(1 if config.shared else config.groups, config.entries, dim // config.groups)
         self.codebooks = nn.Parameter(start - 0.5 if config.centred else start)
-        inner = input_dim * config.factor
+        inner, activation = input_dim * config.factor, nn.GELU if config.activation == "gelu" else nn.ReLU
         layers: list[nn.Module] = []
         for number in range(config.depth - 1):
-            layers += [nn.Linear(inner if number else input_dim, inner), nn.GELU()]
+            layers += [nn.Linear(inner if number else input_dim, inner), activation()]
         self.logits = nn.Linear(inner if layers else input_dim, config.groups * config.entries)
         if not layers:
             nn.init.normal_(self.logits.weight)
@@ -103,7 +110,7 @@ class GumbelQuantizer(nn.Module):
                 soft = (logits / temperature).softmax(-1)
             codes = soft.argmax(-1)
             choice = F.one_hot(codes, entries) - soft.detach() + soft
-            vectors = torch.einsum("ngv,gvd->ngd", choice, self.codebooks.float())
+            vectors = torch.einsum("ngv,gvd->ngd", choice, every_codebook(self.codebooks, self.config).float())
         else:
             codes = best
             vectors = self.look_up(codes)
@@ -115,7 +122,17 @@ class GumbelQuantizer(nn.Module):
 
     def look_up(self, codes: Tensor) -> Tensor:
         """Entries of the codebooks: (N, G) indices to (N, G, dim / G)."""
-        return self.codebooks[torch.arange(self.config.groups, device=codes.device), codes]
+        return look_up(self.codebooks, self.config, codes)
+
+
+def every_codebook(codebooks: Tensor, config: QuantizerConfig) -> Tensor:
+    """(1 or G, V, d) as (G, V, d): the shared one for each group."""
+    return codebooks.expand(config.groups, -1, -1)
+
+
+def look_up(codebooks: Tensor, config: QuantizerConfig, codes: Tensor) -> Tensor:
+    """Entries of codebooks (1 or G, V, d): (N, G) indices to (N, G, d)."""
+    return every_codebook(codebooks, config)[torch.arange(config.groups, device=codes.device), codes]
 
 
 def gumbel_noise(shape: tuple[int, ...], device: torch.device, generator: torch.Generator | None = None) -> Tensor:

@@ -39,6 +39,8 @@ def plot_run(folder: Path) -> Path | None:
         plot_curves(path, words={"": records}, title=folder.name)
     elif any("bits_per_character" in record or "valid_bits_per_character" in record for record in records):
         plot_curves(path, reading=records, title=folder.name)
+    elif any("unigram_bits" in record or "valid_unigram_bits" in record for record in records):
+        plot_curves(path, codes=records, title=folder.name)
     elif any("bits" in record or "valid_bits" in record for record in records):
         plot_curves(path, listening=records, title=folder.name)
     else:
@@ -59,6 +61,7 @@ def plot_curves(
     words: Mapping[str, Records] | None = None,
     title: str = "",
     reading: Records | None = None,
+    codes: Records | None = None,
 ) -> None:
     """Draws a row of panels for each kind of run: pre-training, fine-tunings one over the other, a language model.
 
@@ -68,17 +71,21 @@ def plot_curves(
         words: logs of fine-tuning runs by name: loss, character and word error rate on validation utterances.
         title: over everything.
         reading: log of a run that learnt a language model: loss, perplexity, rate.
+        codes: log of a run of BERT over codes: loss beside that of frequencies alone, accuracy, rate.
 
     Raises:
         CheckpointError: the picture cannot be written.
     """
-    figure, panels = sheet((listening is not None) + bool(words) + (reading is not None), title)
+    rows = (listening is not None) + bool(words) + (reading is not None) + (codes is not None)
+    figure, panels = sheet(rows, title)
     if listening is not None:
         _draw_listening(panels[0], listening)
     if words:
         _draw_words(panels[int(listening is not None)], words)
     if reading is not None:
-        _draw_reading(panels[-1], reading)
+        _draw_reading(panels[rows - 1 - (codes is not None)], reading)
+    if codes is not None:
+        _draw_codes(panels[-1], codes)
     write_sheet(path, figure, panels, "update")
 
 
@@ -190,6 +197,25 @@ def _draw_reading(panels: Any, records: Records) -> None:
     perplexity.set_yscale("log")
     line(rate, records, "learning_rate", COLOURS[2], "")
     rate.set(title="Learning rate")
+
+
+def _draw_codes(panels: Any, records: Records) -> None:
+    """Loss, accuracy, rate: training thin, validation with dots."""
+    loss, accuracy, rate = panels
+    for axes, name, scale in ((loss, "bits", 1), (accuracy, "accuracy", 100)):
+        line(axes, records, name, COLOURS[0], "training", scale)
+        line(axes, records, f"valid_{name}", COLOURS[1], "validation", scale, dots=True, last="{:.2f}")
+    line(loss, records, "unigram_bits", COLOURS[2], "frequencies alone", width=1.2, style="--")
+    chance = next((r[key] for r in records for key in ("chance_bits", "valid_chance_bits") if key in r), None)
+    if chance is not None:
+        mark_chance(loss, accuracy, chance)
+    loss.set(title="Codes: loss of a hidden combination", ylabel="bits")
+    accuracy.set(title="Codes: hidden combinations foretold", ylabel="%")
+    accuracy.set_ylim(bottom=0)
+    line(rate, records, "learning_rate", COLOURS[3], "")
+    rate.set(title="Learning rate")
+    for axes in (loss, accuracy):
+        axes.legend(frameon=False, fontsize=9)
 
 
 def line(

@@ -52,7 +52,7 @@ class Alphabet:
     final_boundary: bool = True
     """Whether `|` also ends an utterance, as in the published models."""
     first_boundary: bool = False
-    """Whether `|` also begins one: without a blank something has to take the silence there (wav2letter's `surround`)."""
+    """Whether `|` also begins one: without a blank something has to take the silence there. Source: wav2letter."""
     repetitions: int = 0
     """How many symbols "1", "2", ... for repeated labels there are, at the end of `symbols` (see `repetitions`)."""
 

@@ -101,9 +101,7 @@ class AcousticTraining:
         torch.manual_seed(config.seed)
         kind = None if encoder is None else dict(zip(("kind", "config"), encoder_kind(encoder), strict=True))
         labels = len(self.alphabet)
-        shape = AcousticConfig(
-            config.features, config.network, labels, config.criterion, config.self_transition, kind
-        )
+        shape = AcousticConfig(config.features, config.network, labels, config.criterion, config.self_transition, kind)
         self.model = AcousticModel(shape, encoder)
         needed: Callable[[list[int]], int] = len if self.asg else frames_needed
         labelled = LabelledUtterances(self.alphabet, self.model.front.frames, needed, config.data, text, skipped)

@@ -70,7 +70,7 @@ class AcousticDataConfig(FinetuneDataConfig):
 class AcousticTrainingConfig(TrainingConfig):
     """One run of the training loop with SGD."""
 
-    optimizer: SGDConfig = SGDConfig()  # type: ignore[assignment]
+    optimizer: SGDConfig = field(default_factory=SGDConfig)  # type: ignore[assignment]
     """Stochastic gradient descent."""
     patience: int = 0
     """Validations without a better one after which training ends; 0 goes to the last update."""
@@ -95,7 +95,7 @@ class AcousticRecipe:
     self_transition: float = 0.0
     """Where ASG's score of staying with a label starts. Source: wav2letter's `transdiag` (WSJ: 5)."""
     linear_updates: int = 0
-    """First updates in which every target is stretched evenly over its frames (ASG only). Source: `linseg`, an epoch."""
+    """First updates in which every target is stretched evenly over its frames (ASG only). Source: `linseg`, 1 epoch."""
     text: AcousticTextConfig = field(default_factory=AcousticTextConfig)
     """Labels."""
     data: AcousticDataConfig = field(default_factory=AcousticDataConfig)

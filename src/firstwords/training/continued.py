@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
-from firstwords.checkpoints.models import encoder_of, pretraining_of
+from firstwords.checkpoints.models import encoder_of, pretraining_of, vq_wav2vec_of, wav2vec_of
+from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.sources import open_checkpoint
+from firstwords.errors import CheckpointError
+from firstwords.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
+from firstwords.models.wav2vec import Wav2Vec, Wav2VecConfig, Wav2VecEncoderConfig
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config
 
 
@@ -15,7 +20,7 @@ from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config
 class Start:
     """A model to go on from."""
 
-    model: Wav2Vec2Config
+    model: Any
     """The recipe's objective on the model's architecture."""
     weights: dict[str, Tensor]
     """Of all that is kept, by our names."""
@@ -61,6 +66,80 @@ def pretraining_start(source: str, recipe: Wav2Vec2Config) -> Start:
         quantize_inputs=found.quantize_inputs,
     )
     return Start(merged, dict(model.state_dict()), notes)
+
+
+def wav2vec_start(source: str, recipe: Wav2VecConfig) -> Start:
+    """Where pre-training of wav2vec goes on from `source`: its networks and weights, the recipe's dropouts and loss.
+
+    The maps that predict are kept where the recipe wants as many, and start anew where it does not.
+
+    Raises:
+        CheckpointError: nothing to read there, or a model of another method.
+    """
+    checkpoint, where = _of_kind(source, "wav2vec")
+    found = wav2vec_of(checkpoint, where)
+    return _foretelling_start(source, checkpoint, found, recipe, found.config.encoder)
+
+
+def vq_wav2vec_start(source: str, recipe: VqWav2VecConfig) -> Start:
+    """Where pre-training of vq-wav2vec goes on from `source`: as `wav2vec_start`, codebooks included.
+
+    The temperature starts anew, as the recipe has it.
+
+    Raises:
+        CheckpointError: nothing to read there, or a model of another method.
+    """
+    checkpoint, where = _of_kind(source, "vq-wav2vec")
+    found = vq_wav2vec_of(checkpoint, where)
+    was, wanted = found.config.encoder.quantizer, recipe.encoder.quantizer
+    quantizer = replace(
+        was,
+        temperature_start=wanted.temperature_start,
+        temperature_end=wanted.temperature_end,
+        temperature_decay=wanted.temperature_decay,
+        annealing=wanted.annealing,
+        annealing_updates=wanted.annealing_updates,
+        gumbel_noise=wanted.gumbel_noise,
+        commitment=wanted.commitment,
+    )
+    start = _foretelling_start(source, checkpoint, found, recipe, replace(found.config.encoder, quantizer=quantizer))
+    if was.kind == "gumbel":
+        start.notes.append(
+            f"{source}: the temperature starts at {wanted.temperature_start:g} again "
+            "(model.encoder.quantizer.temperature_start)"
+        )
+    return start
+
+
+def _of_kind(source: str, kind: str) -> tuple[Checkpoint, str]:
+    checkpoint, where = open_checkpoint(source)
+    if checkpoint.kind != kind:
+        raise CheckpointError(
+            f"{where}: holds a model of kind {checkpoint.kind!r}; pre-training of {kind} goes on from {kind} only"
+        )
+    return checkpoint, where
+
+
+def _foretelling_start(
+    source: str,
+    checkpoint: Checkpoint,
+    found: Wav2Vec | VqWav2Vec,
+    recipe: Wav2VecConfig | VqWav2VecConfig,
+    encoder: Wav2VecEncoderConfig,
+) -> Start:
+    """What wav2vec and vq-wav2vec share: the networks of the model found, the recipe's dropouts and loss."""
+    notes = [f"{source}: {note}" for note in checkpoint.state.get("notes", ())]
+    weights = dict(found.state_dict())
+    if found.config.steps != recipe.steps:
+        notes.append(f"{source}: predicts {found.config.steps} steps, the recipe {recipe.steps}: their maps start anew")
+        weights = {name: value for name, value in weights.items() if not name.startswith("predictions.")}
+    merged = replace(
+        encoder,
+        latent_dropout=recipe.encoder.latent_dropout,
+        context_dropout=recipe.encoder.context_dropout,
+        context_network=replace(encoder.context_network, dropout=recipe.encoder.context_network.dropout),
+    )
+    return Start(replace(recipe, encoder=merged), weights, notes)
 
 
 def _architecture(found: EncoderConfig, recipe: EncoderConfig) -> EncoderConfig:

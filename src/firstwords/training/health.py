@@ -34,6 +34,8 @@ class Health:
     patience: int
     codebooks: int
     entries: int = 0
+    codes_are_all: bool = False
+    """Whether a model hears nothing but codes (vq-wav2vec): with one entry a codebook it cannot learn any more."""
     verdict: Verdict = "healthy"
     _lowest: float = float("inf")
     _recent: deque[tuple[float, float, float]] = field(default_factory=lambda: deque(maxlen=3))
@@ -77,7 +79,11 @@ class Health:
         fewest = max(1.5 * self.codebooks, FEW_CODES * self.entries) * (2 if ill else 1)
         few_codes = bool(self.codebooks) and perplexity < fewest
         too_easy = accuracy > (0.3 if ill else 0.5) or bits < 0.1 * chance
-        if update >= FIRST_LOOK // 2 and few_codes and too_easy:
+        if self.codes_are_all:  # all frames alike: nothing is easy then, the loss stays at chance level
+            limit = (2 if ill else 1.25) * self.codebooks
+            if update >= FIRST_LOOK and all(used < limit for _, _, used in self._recent):
+                return "collapsed"
+        elif update >= FIRST_LOOK // 2 and few_codes and too_easy:
             return "collapsed"
         if not self.codebooks and update >= FIRST_LOOK and accuracy > 0.99:
             return "collapsed"
@@ -86,13 +92,23 @@ class Health:
         return "healthy"
 
     def _say(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float, before: Verdict) -> str:
-        if self.verdict == "collapsed":
+        if self.verdict == "collapsed" and self.codes_are_all:
             return (
-                f"COLLAPSED after {update} updates: accuracy {accuracy:.2f} with {perplexity:.1f} codes in use "
-                f"(the fewest possible: {self.codebooks}); the loss of {bits:.2f} bits means nothing any more. "
-                "Mend: more audio per update (training.batch_seconds), a lower rate (training.schedule.peak) or a "
-                "longer warm-up; look for constant, silent or repeated recordings (firstwords audit). Start again in "
-                "a new folder."
+                f"COLLAPSED after {update} updates: {perplexity:.1f} codes in use (the fewest possible: "
+                f"{self.codebooks}), so that all frames are alike and nothing can be learnt. Mend: a lower rate "
+                "(training.schedule.peak), training.optimizer.clip_norm 1, a temperature that falls more slowly "
+                "(model.encoder.quantizer.temperature_decay: the lowest at 70 % of the updates), with k-means "
+                "model.quantizer_weight 1; look for constant or silent recordings (firstwords audit). Start again in a "
+                "new folder."
+            )
+        if self.verdict == "collapsed":
+            codes = f" with {perplexity:.1f} codes in use (the fewest possible: {self.codebooks})"
+            codes = codes if self.codebooks else ""
+            return (
+                f"COLLAPSED after {update} updates: accuracy {accuracy:.2f}{codes}; the loss of "
+                f"{bits:.2f} bits means nothing any more. Mend: more audio per update (training.batch_seconds), a "
+                "lower rate (training.schedule.peak) or a longer warm-up; look for constant, silent or repeated "
+                "recordings (firstwords audit). Start again in a new folder."
             )
         if self.verdict != "healthy" and self._lowest < AT_CHANCE - 0.03:
             return (

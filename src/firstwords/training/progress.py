@@ -71,7 +71,9 @@ def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pro
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     saved = last.state["progress"]
     best = math.inf if saved["best"] is None else saved["best"]
-    progress = Progress(saved["update"], Position(**saved["position"]), saved["audio_seconds"], best, saved.get("stale", 0))
+    progress = Progress(
+        saved["update"], Position(**saved["position"]), saved["audio_seconds"], best, saved.get("stale", 0)
+    )
     run.forget_after(progress.update)
     return progress
 

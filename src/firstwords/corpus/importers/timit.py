@@ -1,6 +1,6 @@
 """TIMIT (LDC93S1): {TRAIN,TEST}/DR*/SPEAKER/SENTENCE.WAV with .PHN, .TXT and .WRD beside it, in capitals or not.
 
-Phones are folded from 60 to 48 to 39 classes (Lee and Hon 1989; the table is Kaldi's), the glottal stop q being dropped.
+Phones are folded from 60 to 48 to 39 classes (Lee and Hon 1989; the table is Kaldi's); the glottal stop q goes.
 Splits: the 462 speakers of TRAIN; of TEST the 24 of the core test and the 50 development speakers that everybody uses.
 The two SA sentences, which all speakers read, are left out.
 """
@@ -24,17 +24,19 @@ from firstwords.corpus.utterance import Utterance
 
 PhoneSet = Literal["39", "48", "60"]
 
-CORE_TEST = frozenset(
-    """felc0 mdab0 mwbt0 fpas0 mtas1 mwew0 fpkt0 mjmp0 mlnt0 fjlm0 mlll0 mtls0 fnlp0 mbpm0 mklt0 fmgd0 mcmj0 mjdh0
-    fdhc0 mgrt0 mnjm0 fmld0 mjln0 mpam0""".split()
+_CORE_TEST = (
+    "felc0 mdab0 mwbt0 fpas0 mtas1 mwew0 fpkt0 mjmp0 mlnt0 fjlm0 mlll0 mtls0 fnlp0 mbpm0 mklt0 fmgd0 mcmj0 "
+    "mjdh0 fdhc0 mgrt0 mnjm0 fmld0 mjln0 mpam0 "
 )
+CORE_TEST = frozenset(_CORE_TEST.split())
 """The core test's speakers: two men and a woman of each dialect region."""
 
-DEVELOPMENT = frozenset(
-    """fadg0 faks0 fcal1 fcmh0 fdac1 fdms0 fdrw0 fedw0 fgjd0 fjem0 fjmg0 fjsj0 fkms0 fmah0 fmml0 fnmr0 frew0 fsem0
-    majc0 mbdg0 mbns0 mbwm0 mcsh0 mdlf0 mdls0 mdvc0 mers0 mgjf0 mglb0 mgwt0 mjar0 mjfc0 mjsw0 mmdb1 mmdm2 mmjr0 mmwh0
-    mpdf0 mrcs0 mreb0 mrjm4 mrjr0 mroa0 mrtk0 mrws1 mtaa0 mtdt0 mteb0 mthc0 mwjg0""".split()
+_DEVELOPMENT = (
+    "fadg0 faks0 fcal1 fcmh0 fdac1 fdms0 fdrw0 fedw0 fgjd0 fjem0 fjmg0 fjsj0 fkms0 fmah0 fmml0 fnmr0 frew0 "
+    "fsem0 majc0 mbdg0 mbns0 mbwm0 mcsh0 mdlf0 mdls0 mdvc0 mers0 mgjf0 mglb0 mgwt0 mjar0 mjfc0 mjsw0 mmdb1 "
+    "mmdm2 mmjr0 mmwh0 mpdf0 mrcs0 mreb0 mrjm4 mrjr0 mroa0 mrtk0 mrws1 mtaa0 mtdt0 mteb0 mthc0 mwjg0 "
 )
+DEVELOPMENT = frozenset(_DEVELOPMENT.split())
 """Speakers of the development set (Halberstadt 1998), as in Kaldi's recipe."""
 
 DROPPED = "q"
@@ -51,10 +53,11 @@ TO_39 = {
 }  # fmt: skip
 """48 classes to 39."""
 
-PHONES = frozenset(
-    """aa ae ah ao aw ax ax-h axr ay b bcl ch d dcl dh dx eh el em en eng epi er ey f g gcl h# hh hv ih ix iy jh k kcl l
-    m n ng nx ow oy p pau pcl q r s sh t tcl th uh uw ux v w y z zh""".split()
+_PHONES = (
+    "aa ae ah ao aw ax ax-h axr ay b bcl ch d dcl dh dx eh el em en eng epi er ey f g gcl h# hh hv ih ix iy jh "
+    "k kcl l m n ng nx ow oy p pau pcl q r s sh t tcl th uh uw ux v w y z zh "
 )
+PHONES = frozenset(_PHONES.split())
 """What .PHN files hold: 60 and q."""
 
 
@@ -118,7 +121,7 @@ def import_timit(root: Path, phones: PhoneSet = "39") -> Imported:
 
 
 def _half(path: Path) -> str | None:
-    """"train" or "test": which part of the corpus TRAIN/DR1/SPEAKER/SENTENCE.PHN is in."""
+    """ "train" or "test": which part of the corpus TRAIN/DR1/SPEAKER/SENTENCE.PHN is in."""
     parts = [part.lower() for part in path.parts]
     if len(parts) >= 4 and parts[-3][:2] == "dr" and parts[-4] in ("train", "test"):
         return parts[-4]

@@ -78,9 +78,7 @@ def import_wsj(root: Path) -> Imported:
             continue
         id = Path(place).name
         found.utterances.append(
-            Utterance(
-                id=id, audio=path, text=texts.get(id), speaker=id[:3], split=SETS[name], extras={"subset": name}
-            )
+            Utterance(id=id, audio=path, text=texts.get(id), speaker=id[:3], split=SETS[name], extras={"subset": name})
         )
     missing = Counter(name for place, name in members.items() if place not in recordings
                       and not place.startswith(NOT_ON_DISC))  # fmt: skip
