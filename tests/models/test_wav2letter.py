@@ -7,12 +7,17 @@ from typing import Any
 
 import pytest
 import torch
+from test_code_bert import encoder as code_bert
+from test_vq_wav2vec import model as vq_wav2vec
+from test_wav2vec import config as wav2vec_config
+from torch import nn
 
 from firstwords.config import from_dict, to_dict
 from firstwords.encoder import Encoder
 from firstwords.errors import ConfigError
 from firstwords.models.encoders import build_encoder, encoder_kind
 from firstwords.models.wav2letter import AcousticConfig, AcousticModel, AcousticNetwork, FeaturesConfig, NetworkConfig
+from firstwords.models.wav2vec import Wav2VecEncoder
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Encoder
 from firstwords.nn.feature_encoder import FeatureEncoderConfig
 from firstwords.nn.transformer import TransformerConfig
@@ -106,6 +111,38 @@ def test_the_configuration_says_it_all() -> None:
     waveform = sounds()[:1]
     torch.testing.assert_close(again.eval()(waveform[0][None]).logits, made.eval()(waveform[0][None]).logits)
     assert isinstance(build_encoder(*encoder_kind(encoder())), Wav2Vec2Encoder)
+
+
+OTHERS: dict[str, Any] = {
+    "wav2vec": lambda: Wav2VecEncoder(wav2vec_config("large")),
+    "vq-wav2vec": lambda: vq_wav2vec("gumbel").encoder,
+    "code-bert": code_bert,
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_on_every_method(kind: str, weighted: bool) -> None:
+    """Frames and features as `Encoder` has them, alone as in a batch, and the same after a checkpoint."""
+    inner: nn.Module = OTHERS[kind]().eval()
+    name, settings = encoder_kind(inner)
+    assert name == kind
+    described = {"kind": name, "config": settings}
+    shape = AcousticConfig(FeaturesConfig(weighted=weighted, normalize=False), NETWORKS["prelu"], 5, encoder=described)
+    made = AcousticModel(shape, inner).eval()
+    waveforms = [sound[:n] for sound, n in zip(sounds(), (7000, 5000, 4321), strict=True)]
+    padded = torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True)
+    together = made(padded, torch.tensor([len(one) for one in waveforms]))
+    again = AcousticModel(from_dict(AcousticConfig, to_dict(made.config), "test")).eval()
+    again.load_state_dict(made.state_dict())
+    plain = Encoder(inner)  # type: ignore[arg-type]
+    for row, waveform in zip(together.logits, waveforms, strict=True):
+        alone = made(waveform[None])
+        torch.testing.assert_close(row[: alone.logits.shape[1]], alone.logits[0], rtol=1e-3, atol=1e-4)
+        assert torch.equal(again(waveform[None]).logits, alone.logits)
+        heard = made.features(waveform[None], torch.tensor([len(waveform)]))
+        states = plain.hidden_states(waveform[None])[0] if weighted else [plain(waveform[None])]
+        torch.testing.assert_close(heard, torch.stack(states, 2), rtol=1e-4, atol=1e-5)
 
 
 def test_the_published_networks() -> None:

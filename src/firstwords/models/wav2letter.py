@@ -103,7 +103,8 @@ class Features(nn.Module):
         super().__init__()
         self.config = config
         self.encoder: Any = encoder
-        self.front: Any = LogMel(stacked=1) if encoder is None else self.encoder.feature_encoder
+        self.bands = LogMel(stacked=1) if encoder is None else None
+        front: Any = self.bands if encoder is None else self.encoder.feature_encoder
         blocks = 0 if encoder is None else int(self.encoder.layers)
         if config.layer is not None and (encoder is None or not 0 <= config.layer <= blocks):
             raise ConfigError(
@@ -112,20 +113,20 @@ class Features(nn.Module):
             )  # fmt: skip
         self.layers = blocks + 1 if config.weighted and encoder is not None else 1
         """How many layers come side by side."""
-        self.dim = int(self.front.output_dim if encoder is None else self.encoder.dim)
-        self.hop, self.receptive_field = int(self.front.hop), int(self.front.receptive_field)
+        self.dim = int(front.output_dim if encoder is None else self.encoder.dim)
+        self.hop, self.receptive_field = int(front.hop), int(front.receptive_field)
         self.requires_grad_(False)
 
     def frames(self, samples: Any) -> Any:
         """Frames that so many samples give (int or integer tensor)."""
-        return self.front.frames(samples) if self.encoder is None else self.encoder.frames(samples)
+        return self.encoder.frames(samples) if self.bands is None else self.bands.frames(samples)
 
     @torch.no_grad()
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """Features (B, T, layers, D), zero beyond `lengths` (B,) samples, of waveforms (B, samples) as recorded."""
         frames = self.frames(lengths)
-        if self.encoder is None:
-            found: Tensor = self.front(waveforms, lengths)[:, :, None]
+        if self.bands is not None:
+            found: Tensor = self.bands(waveforms, lengths)[:, :, None]
             return found
         config = self.encoder.config
         if config.normalize_waveform:
