@@ -225,59 +225,47 @@ def _target_paths(
     sizes: np.ndarray,
     wanted: bool,
 ) -> _Found:
-    """Over the paths that spell the targets, in the log domain: a label far behind may have to be caught up with."""
+    """Over the paths that spell the targets, in the log domain: a label far behind may have to be caught up with.
+
+    Backwards the last frame and the last label come first; one place before the first label is never reached.
+    """
     frames, count, labels = emissions.shape
-    impossible = (sizes > lengths) | (sizes < 1)
-    heard = np.take_along_axis(emissions, targets[None], 2)  # (T, B, L)
-    stay = transitions[targets, targets]
-    move = np.full_like(stay, NEVER)
-    move[:, 1:] = transitions[targets[:, 1:], targets[:, :-1]]
-    places = np.arange(targets.shape[1])
-    ends = np.stack([places == 0 * sizes[:, None], places == sizes[:, None] - 1])
-    if wanted:  # backwards the last label comes first, and a step leads to the label before
-        sounds = _both_ways(heard, lengths)
-        turned = _turned(np.stack([stay, np.roll(move, -1, 1)]), sizes)
-        stays, moves_in = np.stack([stay, turned[0]]), np.stack([move, turned[1]])
-        moves_in[:, :, 0] = NEVER
-        sounds[:, 1] = _turned(sounds[:, 1], sizes)
-    else:
-        sounds, stays, moves_in = heard[:, None], stay[None], move[None]
-    scores = np.full((frames, *sounds.shape[1:3], targets.shape[1] + 1), NEVER)  # one place before the first label
+    ways, most = 1 + wanted, targets.shape[1]
+    utterances = [(n, *pair) for n, pair in enumerate(zip(lengths.tolist(), sizes.tolist(), strict=True))]
+    possible = [(n, length, size) for n, length, size in utterances if 1 <= size <= length]
+    sounds = np.zeros((frames, ways, count, most))
+    stays, moves_in = np.zeros((ways, count, most)), np.full((ways, count, most), NEVER)
+    for n, length, size in possible:
+        spelt = targets[n, :size]
+        heard = emissions[:length, n][:, spelt]
+        stay, move = transitions[spelt, spelt], transitions[spelt[1:], spelt[:-1]]
+        for way, turn in enumerate((slice(None), slice(None, None, -1))[:ways]):
+            sounds[:length, way, n, :size] = heard[turn, turn]
+            stays[way, n, :size] = stay[turn]
+            moves_in[way, n, 1:size] = move[turn]
+    scores = np.full((frames, ways, count, most + 1), NEVER)
     scores[0, :, :, 1] = sounds[0, :, :, 0]
-    _chain(scores, sounds, stays, moves_in)
-    last = scores[lengths.clip(1) - 1, 0, np.arange(count), sizes.clip(1)]
-    score = np.where(impossible, -np.inf, last)
+    for frame in range(1, frames):
+        now = scores[frame - 1]
+        np.logaddexp(now[..., 1:] + stays, now[..., :-1] + moves_in, out=scores[frame, ..., 1:])
+        scores[frame, ..., 1:] += sounds[frame]
+    score = np.full(count, -np.inf)
+    for n, length, size in possible:
+        score[n] = scores[length - 1, 0, n, size]
     if not wanted:
         return _Found(score, np.empty((count, 0, 0)), np.empty((count, 0, 0)))
-    before = scores[:, 0, :, 1:]
-    after = _reversed(_turned(scores[:, 1, :, 1:], sizes), lengths) - np.where(impossible, 0.0, last)[:, None]
-    inside = (np.arange(frames)[1:, None] < lengths)[:, :, None] & (places < sizes[:, None]) & ~impossible[:, None]
-    stayed = np.exp(np.where(inside, before[:-1] + stay + after[1:], NEVER))
-    moved = np.exp(np.where(inside, scores[:-1, 0, :, :-1] + move + after[1:], NEVER))
-    shares = np.concatenate([(ends[0] & ~impossible[:, None])[None].astype(np.float64), stayed + moved])
-    spelt = (targets[:, :, None] == np.arange(labels)).astype(np.float64)  # (B, L, N)
-    spelt *= (places < sizes[:, None])[:, :, None]
-    gradient = shares.transpose(1, 0, 2) @ spelt
-    spelt_before = np.zeros_like(spelt)
-    spelt_before[:, 1:] = spelt[:, :-1]
-    moves = (spelt * stayed.sum(0)[:, :, None]).transpose(0, 2, 1) @ spelt
-    moves += (spelt * moved.sum(0)[:, :, None]).transpose(0, 2, 1) @ spelt_before
+    gradient, moves = np.zeros((count, frames, labels)), np.zeros((count, labels, labels))
+    for n, length, size in possible:
+        spelt, before = targets[n, :size], scores[: length - 1, 0, n]
+        after = scores[: length - 1, 1, n, 1 : size + 1][::-1, ::-1] - score[n]
+        stayed = np.exp(before[:, 1 : size + 1] + after + stays[0, n, :size])
+        moved = np.exp(before[:, :size] + after + moves_in[0, n, :size])
+        which = np.eye(labels)[spelt]
+        gradient[n, 0, spelt[0]] = 1.0
+        gradient[n, 1:length] = (stayed + moved) @ which
+        np.add.at(moves[n], (spelt, spelt), stayed.sum(0))
+        np.add.at(moves[n], (spelt[1:], spelt[:-1]), moved.sum(0)[1:])
     return _Found(score, gradient, moves)
-
-
-def _turned(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(..., B, L) with the labels of each target in reversed order."""
-    places = np.arange(values.shape[-1])
-    order = np.where(places < sizes[:, None], sizes[:, None] - 1 - places, places)
-    return np.take_along_axis(values, np.broadcast_to(order, values.shape), -1)
-
-
-def _chain(scores: np.ndarray, sounds: np.ndarray, stay: np.ndarray, move: np.ndarray) -> None:
-    """Fills `scores` (T, W, B, 1 + L) from its first frame: each label is reached from itself or the one before."""
-    for frame in range(1, len(scores)):
-        now = scores[frame - 1]
-        np.logaddexp(now[..., 1:] + stay, now[..., :-1] + move, out=scores[frame, ..., 1:])
-        scores[frame, ..., 1:] += sounds[frame]
 
 
 def viterbi_path(emissions: Tensor, lengths: Tensor, transitions: Tensor) -> Tensor:
