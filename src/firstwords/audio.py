@@ -19,7 +19,7 @@ SAMPLE_RATE = 16_000
 """Samples per second that every model of the family works on."""
 
 AUDIO_SUFFIXES = frozenset(
-    {".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".aiff", ".aif", ".au", ".sph", ".w64", ".caf"}
+    {".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".aiff", ".aif", ".au", ".sph", ".wv1", ".wv2", ".w64", ".caf"}
 )
 """File endings that a folder search takes for recordings (libsndfile reads them)."""
 
@@ -160,12 +160,31 @@ def to_mono(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE, name
 
 
 def _open(source: Path | bytes) -> soundfile.SoundFile:
+    if coding := _packed_sphere(source):
+        raise AudioError(
+            f"{_name(source)}: a SPHERE file whose samples are packed ({coding}), which cannot be read here; unpack it "
+            "first: sph2pipe -f wav FILE FILE.wav"
+        )
     try:
         if isinstance(source, bytes):
             return soundfile.SoundFile(io.BytesIO(source))
         return soundfile.SoundFile(str(source) if os.name == "nt" else os.fsencode(source))  # names need not be Unicode
     except (soundfile.SoundFileError, OSError, TypeError) as error:  # TypeError: headerless .raw
         raise AudioError(f"{_name(source)}: not a readable recording ({_reason(error, source)})") from error
+
+
+def _packed_sphere(source: Path | bytes) -> str:
+    """How the samples of a NIST SPHERE file are packed ("shorten-v2.00"); nothing where they are not, or it is none."""
+    start = source[:1024] if isinstance(source, bytes) else b""
+    if isinstance(source, Path):
+        try:
+            with open(source, "rb") as file:
+                start = file.read(7)
+                start += file.read(1017) if start == b"NIST_1A" else b""
+        except OSError:
+            return ""
+    match = re.search(rb"sample_coding -s\d+ \S*,(?:embedded-)?(\S+)", start) if start[:7] == b"NIST_1A" else None
+    return match[1].decode("ascii", "replace") if match else ""
 
 
 def _promises_more(header: str) -> bool:

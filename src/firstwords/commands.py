@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
-from firstwords.checkpoints.models import load_encoder_weights
+from firstwords.checkpoints.models import load_any_encoder, load_encoder_weights
 from firstwords.coder import Coder
 from firstwords.config import to_dict
 from firstwords.corpus.languages import language_notes
@@ -22,6 +22,8 @@ from firstwords.recipes import WAV2VEC2, load_recipe, recipe_names
 from firstwords.report.curves import leave_curves
 from firstwords.report.languages import leave_languages
 from firstwords.text.alphabet import transcript_of
+from firstwords.training.acoustic import AcousticTraining
+from firstwords.training.acoustic_config import AcousticRecipe, check_recipe
 from firstwords.training.audio_only import AudioOnlyConfig
 from firstwords.training.config import check_training
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
@@ -115,6 +117,49 @@ def _finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneC
     facts = fingerprint(task.training)
     tensorboard = config.training.tensorboard
     run = Run(out, "finetune", to_dict(config), facts | {"source": source}, processes.main, tensorboard)
+    if processes.main:
+        task.alphabet.save(out / "alphabet.json")
+    return run_task(task, config, run, facts, len(task.validation), skipped, processes)
+
+
+LOG_MEL = "log-mel"
+"""In place of an encoder: 80 log-mel bands."""
+
+
+def train_acoustic(corpora: Sequence[Path], source: str, out: Path, config: AcousticRecipe) -> int:
+    """Trains an acoustic model on an encoder's features, or goes on with the run in `out`.
+
+    Args:
+        corpora: corpus folders or manifests.
+        source: a model of ours or others that has an encoder, which stays as it is; or "log-mel" for 80 bands.
+        out: folder of the run.
+        config: what a recipe describes.
+
+    Returns:
+        0 when all updates are done or nothing gets better, 128 + n when signal n stopped it (the same call goes on).
+
+    Raises:
+        FirstwordsError: whatever keeps the run from starting or going on.
+    """
+    check_recipe(config)
+    return in_processes(config.training.processes, _train_acoustic, corpora, source, out, config)
+
+
+def _train_acoustic(corpora: Sequence[Path], source: str, out: Path, config: AcousticRecipe) -> int:
+    """`train_acoustic` in one of its processes."""
+    processes = Processes(config.training.device)
+    encoder: nn.Module | None = None
+    if source != LOG_MEL:
+        encoder, checkpoint = load_any_encoder(source)
+        _say([f"{source}: {note}" for note in checkpoint.state.get("notes", ())], processes)
+    skipped = Skipped()
+    utterances = with_durations(read_corpora(corpora), skipped)
+    data = config.data
+    transcribed = [u for u in utterances if transcript_of(u, config.text.units)] or utterances
+    training, validation = choose_splits(transcribed, data.train, data.valid, data.held_out)
+    task = AcousticTraining(config, encoder, training, validation, processes, skipped, source)
+    facts = fingerprint(task.training)
+    run = Run(out, "acoustic", to_dict(config), facts | {"source": source}, processes.main, config.training.tensorboard)
     if processes.main:
         task.alphabet.save(out / "alphabet.json")
     return run_task(task, config, run, facts, len(task.validation), skipped, processes)

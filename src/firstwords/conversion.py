@@ -51,6 +51,7 @@ LANGUAGE_MODEL = "language_model"
 KINDS = {
     "ctc": "recogniser",
     "classifier": "classifier",
+    "acoustic": "recogniser on frozen features",
     "wav2vec2": "pre-trained model with its quantiser",
     "encoder": "encoder",
     "wav2vec": "pre-trained model",

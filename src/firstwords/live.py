@@ -18,7 +18,8 @@ from firstwords.decoding.greedy import GreedyDecoder
 from firstwords.decoding.hypothesis import Decoder
 from firstwords.errors import AudioError, ConfigError, MissingExtraError
 from firstwords.losses.ctc import BLANK
-from firstwords.models.heads import CTCModel
+from firstwords.models.inference import RecognizerModel
+from firstwords.models.wav2letter import AcousticModel
 from firstwords.text.alphabet import Alphabet
 from firstwords.windows import RunningStatistics
 
@@ -69,7 +70,7 @@ class LiveTranscript:
 
 
 def listen(
-    model: CTCModel,
+    model: RecognizerModel,
     alphabet: Alphabet,
     decoder: Decoder,
     device: torch.device,
@@ -148,14 +149,14 @@ class _Live:
     """What is kept between two looks: the last seconds of audio, and the emissions of the piece that is being read."""
 
     def __init__(
-        self, model: CTCModel, alphabet: Alphabet, decoder: Decoder, device: torch.device, config: LiveConfig
+        self, model: RecognizerModel, alphabet: Alphabet, decoder: Decoder, device: torch.device, config: LiveConfig
     ) -> None:
         self.model, self.alphabet, self.decoder, self.device = model, alphabet, decoder, device
-        self.front = model.encoder.feature_encoder
+        self.front = model.front
         self.hop = self.front.hop
         self.before, self.after = (round(s * SAMPLE_RATE / self.hop) for s in (config.before, config.after))
         self.step, self.longest = round(config.step * SAMPLE_RATE), round(config.longest * SAMPLE_RATE / self.hop)
-        self.statistics = RunningStatistics(model.encoder)
+        self.statistics = None if isinstance(model, AcousticModel) else RunningStatistics(model.encoder)
         self.samples = torch.zeros(0)
         self.gone = 0  # samples before `samples`
         self.heard = 0
@@ -168,9 +169,10 @@ class _Live:
 
     def add(self, samples: Tensor) -> None:
         begun = time.perf_counter()
-        self.statistics.add_waveform(samples)
-        if self.statistics.features is not None:  # with what is known of the waveform now: the past is not heard again
-            self.statistics.add_normalized(self.statistics.waveform_statistics().normalized(samples))
+        if self.statistics is not None:
+            self.statistics.add_waveform(samples)
+            if self.statistics.features is not None:  # with what is known now: the past is not heard again
+                self.statistics.add_normalized(self.statistics.waveform_statistics().normalized(samples))
         self.samples = torch.cat([self.samples, samples])
         self.heard += len(samples)
         self.spent += time.perf_counter() - begun
@@ -197,11 +199,14 @@ class _Live:
     @torch.inference_mode()
     def _emissions(self, final: bool) -> Tensor:
         """Log probabilities of the frames after the stable ones, (t, V)."""
-        samples = self.statistics.statistics().normalized(self.samples)
+        samples = self.samples if self.statistics is None else self.statistics.statistics().normalized(self.samples)
         if len(samples) < self.front.receptive_field:
             if not final or self.frames or not self.heard:
                 return torch.zeros(0, len(self.alphabet))
             samples = torch.nn.functional.pad(samples, (0, self.front.receptive_field - len(samples)))
+        if self.statistics is None or isinstance(self.model, AcousticModel):
+            logits = self.model(samples[None].to(self.device)).logits[0].float().cpu()
+            return logits[self.frames - self.gone // self.hop :].log_softmax(-1)
         lengths = torch.tensor([len(samples)], device=self.device)
         encoder = self.model.encoder
         found = self.front(samples[None].to(self.device), lengths, self.statistics.statistics().features)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.batching import by_length, padded
-from firstwords.checkpoints.models import load_ctc
+from firstwords.checkpoints.models import load_recognizer
 from firstwords.corpus.parallel import map_in_order
 from firstwords.decoding.aligned_text import Alignment, align_text
 from firstwords.decoding.alignment import AlignmentConfig, align_labels
@@ -25,13 +25,14 @@ from firstwords.decoding.greedy import GreedyDecoder
 from firstwords.decoding.hypothesis import Decoder, Hypothesis
 from firstwords.decoding.options import DecoderConfig
 from firstwords.decoding.tuned import decoder_for, temperature_for
+from firstwords.decoding.viterbi import ViterbiDecoder
 from firstwords.decoding.words import FrameClock, Label, separator, spans, timed_word
 from firstwords.decoding.workers import DecoderPool, Pending
 from firstwords.encoder import choose_device
 from firstwords.errors import AudioError, CheckpointError
 from firstwords.live import LiveConfig, LiveTranscript, listen
-from firstwords.models.heads import CTCModel
-from firstwords.models.inference import Precision, for_inference
+from firstwords.models.inference import Precision, RecognizerModel, for_inference
+from firstwords.models.wav2letter import AcousticModel
 from firstwords.nn.lengths import normalize_waveform
 from firstwords.pauses import VoiceDetector, vad_installed
 from firstwords.pieces import Piece, PieceConfig, cut_pieces
@@ -73,7 +74,7 @@ class Recognizer:
 
     def __init__(
         self,
-        model: CTCModel,
+        model: RecognizerModel,
         alphabet: Alphabet,
         device: str = "cpu",
         decoder: Decoder | None = None,
@@ -85,14 +86,16 @@ class Recognizer:
             model: made ready for inference on `device`, in place.
             alphabet: what its outputs stand for.
             device: as torch names it.
-            decoder: from emissions to labels; None decodes greedily.
+            decoder: from emissions to labels; None takes each frame's best label, or with ASG the best path.
             settings: None: the defaults.
             precision: of the network; "auto" takes bfloat16 where the hardware is fast at it.
         """
-        self.model = for_inference(model, precision, device)
+        self.model: RecognizerModel = for_inference(model, precision, device)
         self.alphabet = alphabet
         self.device = torch.device(device)
-        self.decoder: Decoder = decoder or GreedyDecoder()
+        self.transitions = model.transition_scores()
+        """(V, V) scores of a model trained with ASG, entry [i, j] for the step from j to i; None with CTC."""
+        self.decoder: Decoder = decoder or self._plain_decoder()
         self.settings = settings or Settings()
         self.settings.windows.check()
         self.settings.pieces.check()
@@ -124,22 +127,25 @@ class Recognizer:
             CheckpointError: nothing there, cut short, or no recogniser.
             LanguageModelError, TextError, ConfigError: the decoder cannot be made.
         """
-        model, checkpoint = load_ctc(place, adapter)
+        model, checkpoint = load_recognizer(place, adapter)
         if "alphabet" not in checkpoint.state:
             imported = "imported" in checkpoint.state
             mend = "put the vocab.json that belongs to it beside it" if imported else "fine-tune again"
             raise CheckpointError(f"{place}: the checkpoint holds no alphabet; {mend}")
         alphabet = Alphabet.from_dict(checkpoint.state["alphabet"], f"{place}: alphabet")
         if decoder is None and lm is not None:
-            decoder = decoder_for(lm, Path(place), alphabet)
+            decoder = decoder_for(lm, Path(place), alphabet, model.transition_scores())
             if settings is None:
                 settings = Settings(temperature=temperature_for(lm, Path(place)))
         return cls(model, alphabet, choose_device(device), decoder, settings, precision)
 
+    def _plain_decoder(self) -> Decoder:
+        return GreedyDecoder() if self.transitions is None else ViterbiDecoder(self.transitions)
+
     @property
     def clock(self) -> FrameClock:
         """When the network's frames are."""
-        front = self.model.encoder.feature_encoder
+        front = self.model.front
         return FrameClock(front.hop / SAMPLE_RATE, (front.receptive_field - front.hop) / 2 / SAMPLE_RATE)
 
     @overload
@@ -250,7 +256,7 @@ class Recognizer:
         frames, boundary = 0, self.alphabet.boundary
         for (piece,), (row,), (readings,) in decode(batches()):
             found = self._labels(row, readings[0], piece.first)
-            if not isinstance(self.decoder, GreedyDecoder) and labels and labels[-1].index != boundary:
+            if not isinstance(self.decoder, GreedyDecoder | ViterbiDecoder) and labels and labels[-1].index != boundary:
                 labels.append(Label(boundary, piece.first, piece.first, 1.0))  # such decoders end on whole words
             labels += found
             words = None if words is None or readings[0].words is None else [*words, *readings[0].words]
@@ -269,7 +275,7 @@ class Recognizer:
         hop, settings = self.clock.hop, self.settings
         silence, counts = None, deque[int]()
         if settings.pauses == "voice" or (settings.pauses == "auto" and vad_installed()):
-            samples = self.model.encoder.feature_encoder.hop
+            samples = self.model.front.hop
             silence = VoiceDetector().silence(recording.blocks(), samples, iter(counts.popleft, None))
 
         def parts() -> Iterator[Tensor]:
@@ -303,7 +309,8 @@ class Recognizer:
         """
         recording = Recording.open(source, 0, sample_rate)
         found = torch.cat(list(self.log_probabilities(recording)))
-        return align_text(found.numpy(), text, self.alphabet, self.clock, recording.seconds, config)
+        heard = found.numpy()
+        return align_text(heard, text, self.alphabet, self.clock, recording.seconds, config, self.transitions)
 
     def listen(
         self, chunks: Iterable[Any], sample_rate: int = SAMPLE_RATE, config: LiveConfig | None = None
@@ -327,12 +334,14 @@ class Recognizer:
     @torch.inference_mode()
     def emissions(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits (B, T, labels) of waveforms (samples,) each, heard whole, and their valid frames (B,)."""
-        shortest = self.model.encoder.feature_encoder.receptive_field
-        config = self.model.encoder.config
-        if config.normalize_waveform:
-            waveforms = [normalize_waveform(one[None], epsilon=config.normalize_epsilon)[0] for one in waveforms]
+        shortest = self.model.front.receptive_field
+        if not isinstance(self.model, AcousticModel):  # which normalises by itself
+            config = self.model.encoder.config
+            if config.normalize_waveform:
+                waveforms = [normalize_waveform(one[None], epsilon=config.normalize_epsilon)[0] for one in waveforms]
         together, lengths = padded(waveforms, shortest)
-        return self.model(together.to(self.device), lengths.to(self.device))
+        found = self.model(together.to(self.device), lengths.to(self.device))
+        return found.logits, found.lengths
 
     def _labels(self, log_probabilities: Tensor, hypothesis: Hypothesis, first: int) -> list[Label]:
         """The labels of a reading with their frames, `first` frames into the recording."""
@@ -340,11 +349,19 @@ class Recognizer:
             return []
         starts, ends = hypothesis.frames, tuple(frame + 1 for frame in hypothesis.frames)
         if self.settings.times == "alignment":
-            path = align_labels(log_probabilities.numpy(), hypothesis.labels)
-            starts, ends = tuple(path.starts.tolist()), tuple(path.ends.tolist())
+            labels = list(hypothesis.labels)
+            silence = self.alphabet.first_boundary and labels[0] != self.alphabet.boundary
+            if silence and len(labels) < len(log_probabilities):  # searches do not write what comes before a first word
+                labels = [self.alphabet.boundary, *labels]
+            path = align_labels(log_probabilities.numpy(), labels, transitions=self.transitions)
+            kept = slice(len(labels) - len(hypothesis.labels), None)
+            starts, ends = tuple(path.starts[kept].tolist()), tuple(path.ends[kept].tolist())
         sure = label_probabilities(log_probabilities, hypothesis, self.settings.temperature)
-        parts = zip(hypothesis.labels, starts, ends, sure, strict=True)
-        return [Label(index, first + start, first + end, one) for index, start, end, one in parts]
+        texts: Sequence[str | None] = [None] * len(sure)
+        if self.alphabet.repetitions:
+            texts = self.alphabet.texts(hypothesis.labels)
+        parts = zip(hypothesis.labels, starts, ends, sure, texts, strict=True)
+        return [Label(index, first + start, first + end, one, text) for index, start, end, one, text in parts]
 
     def _transcript(
         self, labels: list[Label], texts: Sequence[str] | None, duration: float, name: str = ""

@@ -80,7 +80,13 @@ class Tuning:
         return min(self.trials, key=lambda trial: (trial.errors.errors, trial.settings.beam))
 
 
-def tune(heard: Sequence[Heard], alphabet: Alphabet, config: DecoderConfig, search: TuneConfig) -> Tuning:
+def tune(
+    heard: Sequence[Heard],
+    alphabet: Alphabet,
+    config: DecoderConfig,
+    search: TuneConfig,
+    transitions: np.ndarray | None = None,
+) -> Tuning:
     """Tries weights on utterances.
 
     Weights that `config` names are tried first and the others around them are left free.
@@ -90,6 +96,7 @@ def tune(heard: Sequence[Heard], alphabet: Alphabet, config: DecoderConfig, sear
         alphabet: of the emissions.
         config: language model, lexicon, beam of the search.
         search: what is tried.
+        transitions: (V, V) of a recogniser trained with ASG.
 
     Raises:
         ConfigError: nothing to tune, or ranges without inside.
@@ -98,7 +105,7 @@ def tune(heard: Sequence[Heard], alphabet: Alphabet, config: DecoderConfig, sear
     search.check()
     if config.lm is None:
         raise ConfigError("nothing to tune without a language model; name one with --lm")
-    decode, first, close = _decoder(replace(config, nbest=1), alphabet)
+    decode, first, close = _decoder(replace(config, nbest=1), alphabet, transitions)
     emissions = [one.emissions for one in heard]
 
     def attempt(settings: SearchSettings, stage: Literal["default", "spread", "near", "beam"]) -> Trial:
@@ -154,17 +161,19 @@ def _with(settings: SearchSettings, values: np.ndarray) -> SearchSettings:
 _Decode = Callable[[list[Tensor], SearchSettings], list[list[Hypothesis]]]
 
 
-def _decoder(config: DecoderConfig, alphabet: Alphabet) -> tuple[_Decode, SearchSettings, Callable[[], None]]:
+def _decoder(
+    config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray | None
+) -> tuple[_Decode, SearchSettings, Callable[[], None]]:
     """A function that decodes with given settings, the settings that `config` says, and what ends it."""
     if config.processes:
-        pool = DecoderPool(config, alphabet)
+        pool = DecoderPool(config, alphabet, transitions)
         try:
             first = pool.settings
         except BaseException:
             pool.close()
             raise
         return lambda emissions, settings: pool.start(emissions, settings).result(), first, pool.close
-    decoder: BeamDecoder = make_beam_decoder(config, alphabet)
+    decoder: BeamDecoder = make_beam_decoder(config, alphabet, transitions)
 
     def decode(emissions: list[Tensor], settings: SearchSettings) -> list[list[Hypothesis]]:
         return [decoder.decode(one.numpy(), settings) for one in emissions]

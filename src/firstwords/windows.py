@@ -5,6 +5,9 @@ their statistics over the whole recording, gathered in passes of their own, and 
 block: the Transformer's inputs are those of the whole, to rounding. The Transformer itself sees windows, with context
 on both sides that is heard and then thrown away. Its attention could reach further in a recording heard at once; so
 emissions differ a little near a window's edges, and with `WindowConfig.seconds` set to infinity not at all.
+
+Acoustic models on frozen features, whose encoders are of many kinds, hear each window as a recording of its own; their
+norms take their statistics over its some tens of seconds.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.errors import ConfigError
-from firstwords.models.heads import CTCModel
+from firstwords.models.inference import RecognizerModel
+from firstwords.models.wav2letter import AcousticModel
 from firstwords.models.wav2vec2 import Wav2Vec2Encoder
 from firstwords.nn.moments import Moments
 
@@ -224,8 +228,34 @@ def window_outputs(
         yield from flush()
 
 
+@torch.inference_mode()
+def heard_windows(
+    model: AcousticModel, blocks: Iterable[Tensor], config: WindowConfig, device: torch.device
+) -> Iterator[Tensor]:
+    """Logits (t, V), on the CPU, of the cores of windows that are heard as recordings of their own, one by one."""
+    front = model.front
+    hop, shortest = front.hop, front.receptive_field
+    core, context = config.seconds * SAMPLE_RATE // hop, round(config.context * SAMPLE_RATE / hop)
+    held = torch.zeros(0)
+    gone = done = 0  # frames whose samples are not held any more, and that emissions were given for
+
+    def hear(samples: Tensor) -> Tensor:
+        samples = torch.nn.functional.pad(samples, (0, max(0, shortest - len(samples))))
+        return model(samples[None].to(device)).logits[0].float().cpu()[done - gone :]
+
+    for block in blocks:
+        held = torch.cat([held, block])
+        while gone + front.frames(len(held)) > done + core + context:
+            end = done + int(core) + context - gone
+            yield hear(held[: (end - 1) * hop + shortest])[: int(core)]
+            done += int(core)
+            keep = max(0, done - context)
+            held, gone = held[(keep - gone) * hop :], keep
+    yield hear(held)
+
+
 def emissions(
-    model: CTCModel,
+    model: RecognizerModel,
     blocks: Callable[[], Iterable[Tensor]],
     config: WindowConfig,
     batch_seconds: float,
@@ -240,12 +270,16 @@ def emissions(
         batch_seconds: most audio in one batch of windows.
         device: where the model is.
     """
+    if isinstance(model, AcousticModel):
+        yield from heard_windows(model, blocks(), config, device)
+        return
+    network = model
 
     def logits(inputs: Tensor, lengths: Tensor) -> Tensor:
-        found: Tensor = model.output(model.encoder.contextualize(inputs, lengths).features)
+        found: Tensor = network.output(network.encoder.contextualize(inputs, lengths).features)
         return found
 
-    yield from _outputs(model.encoder, logits, blocks, config, batch_seconds, device)
+    yield from _outputs(network.encoder, logits, blocks, config, batch_seconds, device)
 
 
 def layer_features(

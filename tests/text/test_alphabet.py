@@ -68,7 +68,7 @@ def test_no_text_makes_no_alphabet(transcripts: list[str]) -> None:
         Alphabet.build(transcripts)
 
 
-@pytest.mark.parametrize("symbols", [(), ("|", "a"), ("<blank>", "a"), ("<blank>", "|", "a", "a")])
+@pytest.mark.parametrize("symbols", [(), ("a", "|"), ("<blank>", "a"), ("<blank>", "|", "a", "a")])
 def test_refuses_symbols_that_make_no_alphabet(symbols: tuple[str, ...]) -> None:
     with pytest.raises(TextError):
         Alphabet(symbols)

@@ -14,6 +14,7 @@ from firstwords.models.classifier import Classifier, ClassifierConfig
 from firstwords.models.code_bert import CodeBertEncoder
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
+from firstwords.models.wav2letter import AcousticConfig, AcousticModel
 from firstwords.models.wav2vec import Wav2Vec, Wav2VecConfig, Wav2VecEncoder
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
 from firstwords.models.wav2vec_u import Wav2VecU, Wav2VecUConfig
@@ -43,6 +44,18 @@ def load_any_encoder(place: str | Path, adapter: str | None = None) -> tuple[Any
     return any_encoder_of(checkpoint, where), checkpoint
 
 
+def load_recognizer(place: str | Path, adapter: str | None = None) -> tuple[CTCModel | AcousticModel, Checkpoint]:
+    """The recogniser's network at `place`, of whatever kind, and its checkpoint.
+
+    Raises:
+        CheckpointError: missing, cut short, of another shape, or not a recogniser.
+    """
+    checkpoint, where = open_checkpoint(place, adapter)
+    if checkpoint.kind == "acoustic":
+        return acoustic_of(checkpoint, where), checkpoint
+    return _ctc(checkpoint, where, place), checkpoint
+
+
 def load_ctc(place: str | Path, adapter: str | None = None) -> tuple[CTCModel, Checkpoint]:
     """The recogniser's network at `place`, and its checkpoint.
 
@@ -50,11 +63,15 @@ def load_ctc(place: str | Path, adapter: str | None = None) -> tuple[CTCModel, C
         CheckpointError: missing, cut short, of another shape, or not a recogniser.
     """
     checkpoint, where = open_checkpoint(place, adapter)
+    return _ctc(checkpoint, where, place), checkpoint
+
+
+def _ctc(checkpoint: Checkpoint, where: str, place: str | Path) -> CTCModel:
     if checkpoint.kind != "ctc":
         raise CheckpointError(
             f"{where}: a pre-trained model cannot transcribe yet; first: firstwords finetune CORPUS --from {place}"
         )
-    return ctc_of(checkpoint, where), checkpoint
+    return ctc_of(checkpoint, where)
 
 
 def load_classifier(place: str | Path) -> tuple[Classifier, Checkpoint]:
@@ -134,6 +151,13 @@ def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
 def ctc_of(checkpoint: Checkpoint, where: str) -> CTCModel:
     """The network of a checkpoint of kind "ctc". Raises CheckpointError where it has another shape."""
     model = CTCModel(from_dict(CTCConfig, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
+def acoustic_of(checkpoint: Checkpoint, where: str) -> AcousticModel:
+    """The network of a checkpoint of kind "acoustic", its encoder with it. Raises CheckpointError (another shape)."""
+    model = AcousticModel(from_dict(AcousticConfig, checkpoint.config, where))
     load_weights(model, checkpoint.weights, where)
     return model
 

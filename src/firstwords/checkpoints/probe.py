@@ -76,6 +76,7 @@ def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) 
         decisions = [classifier(waveform[None]) for waveform in waveforms]
         if checkpoint.config["head"]["kind"] == "x-vector":
             return [decision.embeddings for decision in decisions]
+        return [decision.logits.flatten(0, -2) for decision in decisions]
     if checkpoint.kind in ("wav2vec", "vq-wav2vec"):
         older = (wav2vec_of if checkpoint.kind == "wav2vec" else vq_wav2vec_of)(checkpoint, where).eval()
         results = [older(_normalized(w, older.encoder), torch.tensor([len(w)])) for w in waveforms]

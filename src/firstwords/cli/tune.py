@@ -57,7 +57,7 @@ def run(arguments: list[str]) -> None:
         print(f"left out: {error}", file=sys.stderr)
 
     heard = listen(recognizer, wanted, skip)
-    found = tune(heard, recognizer.alphabet, config, chosen.search)
+    found = tune(heard, recognizer.alphabet, config, chosen.search, recognizer.transitions)
     print_tuning(found, Console(highlight=False))
     best, calibration = found.best, found.calibration
     temperature = calibration.temperature if calibration else 1.0

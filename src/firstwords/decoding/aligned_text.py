@@ -75,7 +75,7 @@ def spell(word: str, alphabet: Alphabet) -> Token:
     if not normal:
         spoken = any(c in SPOKEN_SYMBOLS or unicodedata.category(c)[0] in "SN" for c in word)
         return Token(word, (WILDCARD,) if spoken else (), (word,) if spoken else ())
-    known = {symbol: index for index, symbol in enumerate(alphabet.symbols) if not symbol.startswith("<")}
+    known = alphabet.letters
     labels: list[int] = []
     symbols: list[str] = []
     pieces = normal.replace(" ", BOUNDARY) if alphabet.units == "characters" else normal.split()
@@ -86,7 +86,12 @@ def spell(word: str, alphabet: Alphabet) -> Token:
             continue
         labels.append(index)
         symbols.append(symbol)
-    return Token(word, tuple(labels), tuple(symbols))
+    packed = alphabet.pack(labels)
+    if len(packed) < len(labels):
+        wild = iter([symbol for symbol, label in zip(symbols, labels, strict=True) if label == WILDCARD])
+        shown = zip(packed, alphabet.texts(packed), strict=True)
+        symbols = [next(wild) if label == WILDCARD else text for label, text in shown]
+    return Token(word, tuple(packed), tuple(symbols))
 
 
 def tokens_of(text: str, alphabet: Alphabet) -> list[list[Token]]:
@@ -143,6 +148,7 @@ def align_text(
     clock: FrameClock,
     duration: float,
     config: AlignmentConfig | None = None,
+    transitions: np.ndarray | None = None,
 ) -> Alignment:
     """When every word of `text` was said.
 
@@ -153,6 +159,7 @@ def align_text(
         clock: of its frames.
         duration: seconds of the recording.
         config: None: the defaults, extra speech at either end allowed.
+        transitions: (V, V) of a recogniser trained with ASG.
 
     Raises:
         AlignmentError: the text has no words, or more than the recording can hold.
@@ -162,13 +169,13 @@ def align_text(
     if not tokens:
         raise AlignmentError("the text is empty: there is no word to align")
     boundary = alphabet.boundary
-    labels: list[int] = []
+    labels: list[int] = [boundary] * alphabet.first_boundary
     for number, token in enumerate(tokens):
         labels += [boundary, *token.labels] if number else token.labels
     if alphabet.final_boundary:
         labels.append(boundary)
     try:
-        path = align_labels(log_probabilities, labels, config or AlignmentConfig())
+        path = align_labels(log_probabilities, labels, config or AlignmentConfig(), transitions)
     except AlignmentError as error:
         raise AlignmentError(f"{error} (text of {len(tokens)} words, recording of {duration:.1f} s)") from error
     words = _words(tokens, path, labels, alphabet, clock, duration)
@@ -181,9 +188,12 @@ def _words(
 ) -> list[Word]:
     """One word for each token, though a token may hold boundaries of its own ("well-known")."""
     parts = list(zip(labels, path.starts.tolist(), path.ends.tolist(), path.scores.tolist(), strict=True))
-    place = 0
+    place = int(alphabet.first_boundary)
     words: list[Word] = []
     gap: Label | None = None
+    if place:
+        index, start, end, score = parts[0]
+        gap = Label(index, start, end, math.exp(score))
     for token in tokens:
         taken = parts[place : place + len(token.labels)]
         spelt = [

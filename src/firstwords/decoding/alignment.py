@@ -1,9 +1,10 @@
-"""Forced alignment: which frames of a recording belong to which label of a text that is known (Viterbi over CTC).
+"""Forced alignment: which frames of a recording belong to which label of a text that is known (Viterbi).
 
 The labels l1 ... lL become the states blank, l1, blank, ..., lL, blank of CTC (Graves et al. 2006, section 4.1). A path
 stays, moves on by one state, or by two where that leaves out a blank between different labels; the best path is found
-frame by frame, all states at once. Wildcards are states that match whatever is said, a little worse than the best
-reading of it: they carry numbers and symbols that no label spells, and speech before and after the text.
+frame by frame, all states at once. With ASG the states are the labels alone, and staying and moving on have scores.
+Wildcards are states that match whatever is said, a little worse than the best reading of it: they carry numbers and
+symbols that no label spells, and speech before and after the text.
 
 Memory: scores are kept every few hundred frames only, and back-pointers of one such stretch at a time, made again from
 its first scores on the way back. Long texts are searched in a band of states around the best ones, which follows the
@@ -65,13 +66,19 @@ class Path:
         return path
 
 
-def align_labels(log_probabilities: np.ndarray, labels: Sequence[int], config: AlignmentConfig | None = None) -> Path:
+def align_labels(
+    log_probabilities: np.ndarray,
+    labels: Sequence[int],
+    config: AlignmentConfig | None = None,
+    transitions: np.ndarray | None = None,
+) -> Path:
     """The most probable frames of each label.
 
     Args:
-        log_probabilities: (T, V), index 0 is the blank.
+        log_probabilities: (T, V), index 0 is the blank unless there are transitions.
         labels: L indices in the order of the text, `WILDCARD` among them; repeats get their blank.
-        config: None: no extra speech, every state searched (plain CTC).
+        config: None: no extra speech, every state searched (plain CTC or ASG).
+        transitions: (V, V) of a recogniser trained with ASG, entry [i, j] for the step from j to i.
 
     Raises:
         AlignmentError: no labels, no frames, or more labels than the frames can hold.
@@ -82,8 +89,8 @@ def align_labels(log_probabilities: np.ndarray, labels: Sequence[int], config: A
         raise AlignmentError("there is no text to align")
     if not np.isfinite(log_probabilities).all():
         log_probabilities = np.maximum(log_probabilities, -1e4)
-    trellis = _Trellis(log_probabilities, labels, config)
-    if (needed := frames_needed(list(labels))) > frames:
+    trellis = _Trellis(log_probabilities, labels, config, transitions)
+    if (needed := frames_needed(list(labels)) if transitions is None else len(labels)) > frames:
         raise AlignmentError(
             f"the text does not fit the recording: {len(labels)} labels need {needed} frames, there are {frames}"
         )
@@ -98,7 +105,17 @@ def align_labels(log_probabilities: np.ndarray, labels: Sequence[int], config: A
 class _Trellis:
     """States by frames. Scores stand relative to the best state of their frame, so that no digits are lost."""
 
-    def __init__(self, log_probabilities: np.ndarray, labels: Sequence[int], config: AlignmentConfig) -> None:
+    staying: np.ndarray | None = None
+    moving: np.ndarray | None = None
+    """(states,) with ASG: scores of staying in a state, and of coming to it from the one before."""
+
+    def __init__(
+        self,
+        log_probabilities: np.ndarray,
+        labels: Sequence[int],
+        config: AlignmentConfig,
+        transitions: np.ndarray | None,
+    ) -> None:
         self.frames = len(log_probabilities)
         best = log_probabilities.max(1, keepdims=True)
         free = [best - config.wildcard_penalty, best - config.extra_penalty]
@@ -106,20 +123,39 @@ class _Trellis:
         wildcard = log_probabilities.shape[1]
         self.labels = np.asarray(labels, dtype=np.int64)
         chosen = np.where(self.labels == WILDCARD, wildcard, self.labels)
-        columns = np.full(2 * len(chosen) + 1, BLANK, dtype=np.int64)
-        columns[1::2] = chosen
-        skips = np.zeros(len(columns), dtype=bool)
-        skips[3::2] = chosen[1:] != chosen[:-1]
-        self.before = 1  # states before that of the first label: a blank, or anything and a blank
-        if config.extra_speech:
-            columns = np.concatenate([[wildcard + 1], columns, [wildcard + 1]])
-            skips = np.concatenate([[False], skips, [True]])
-            skips[2] = True
-            self.before = 2
+        if transitions is None:
+            columns, skips = self._with_blanks(chosen, config.extra_speech, wildcard + 1)
+        else:
+            columns = self._without_blanks(chosen, config.extra_speech, wildcard, transitions)
+            skips = np.zeros(len(columns), dtype=bool)
         self.columns, self.size = columns, len(columns)
         self.bars = np.where(skips, 0.0, -np.inf).astype(self.emissions.dtype)
         """Added to the score that comes from two states back."""
         self.stretch = max(64, round(math.sqrt(4 * self.frames)))
+
+    def _with_blanks(self, chosen: np.ndarray, extra: bool, anything: int) -> tuple[np.ndarray, np.ndarray]:
+        """CTC's states: the column of each, and whether it may be reached from two before."""
+        columns = np.full(2 * len(chosen) + 1, BLANK, dtype=np.int64)
+        columns[1::2] = chosen
+        skips = np.zeros(len(columns), dtype=bool)
+        skips[3::2] = chosen[1:] != chosen[:-1]
+        self.pace, self.before = 2, 1  # states for a label; and before that of the first one: a blank
+        if extra:
+            columns = np.concatenate([[anything], columns, [anything]])
+            skips = np.concatenate([[False], skips, [True]])
+            skips[2] = True
+            self.before = 2
+        return columns, skips
+
+    def _without_blanks(self, chosen: np.ndarray, extra: bool, wildcard: int, transitions: np.ndarray) -> np.ndarray:
+        """ASG's: the column of each, with `staying` and `moving`. Anything goes on as the best of labels would."""
+        self.pace, self.before = 1, int(extra)
+        columns = np.concatenate([[wildcard + 1], chosen, [wildcard + 1]]) if extra else chosen
+        steps = np.full((wildcard + 2, wildcard + 2), transitions.max(), dtype=self.emissions.dtype)
+        steps[:wildcard, :wildcard] = transitions
+        self.staying = steps[columns, columns]
+        self.moving = np.concatenate([[0.0], steps[columns[1:], columns[:-1]]]).astype(self.emissions.dtype)
+        return columns
 
     def search(self, beam: float) -> Path | None:
         """The best path among states within `beam` of the best; None where the end of the text is not among them."""
@@ -164,10 +200,12 @@ class _Trellis:
     ) -> tuple[int, np.ndarray, np.ndarray, float]:
         """From one frame to the next: first state, its and the following scores, moves by state from the old first
         state on, and the best score, which is then 0."""
-        last = min(first + len(scores) + 2, self.size)
+        last = min(first + len(scores) + self.pace, self.size)
         padded = np.full(last - first + 2, -np.inf, dtype=scores.dtype)
         padded[2 : 2 + len(scores)] = scores
         stay, one = padded[2:], padded[1:-1]
+        if self.staying is not None and self.moving is not None:
+            stay, one = stay + self.staying[first:last], one + self.moving[first:last]
         two = padded[:-2] + self.bars[first:last]
         following = np.maximum(stay, one)
         moves = np.empty(0, dtype=np.uint8)
@@ -177,7 +215,7 @@ class _Trellis:
         np.maximum(following, two, out=following)
         following += self.emissions[frame].take(self.columns[first:last])
         # States from which the rest of the text no longer fits the rest of the frames lead nowhere.
-        late = self.size - self.before - 1 - 2 * (self.frames - 1 - frame) - first
+        late = self.size - self.before - 1 - self.pace * (self.frames - 1 - frame) - first
         low, high = max(late, 0), len(following)
         if low >= high:
             return first, following, moves, -math.inf
@@ -192,7 +230,7 @@ class _Trellis:
         return first + low, following[low:high], moves, best
 
     def _path(self, states: np.ndarray, score: float) -> Path:
-        wanted = self.before + 2 * np.arange(len(self.labels))
+        wanted = self.before + self.pace * np.arange(len(self.labels))
         starts = np.searchsorted(states, wanted, side="left")
         ends = np.searchsorted(states, wanted, side="right")
         picked = self.emissions[np.arange(self.frames), self.columns[states]].astype(np.float64)

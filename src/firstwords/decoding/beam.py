@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from firstwords.decoding.asg_search import AsgSearch
 from firstwords.decoding.hypothesis import Hypothesis
 from firstwords.decoding.lexicon import Lexicon
 from firstwords.decoding.scorers import SumScorer, SymbolScorer, WordScorer
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 class Engine(Protocol):
     """A search with its lexicon and model in memory, which settings may still change."""
+
+    transitions: np.ndarray | None
+    """(V, V) of a recogniser trained with ASG."""
 
     def decode(self, emissions: np.ndarray, settings: SearchSettings) -> list[Hypothesis]:
         """Readings of log probabilities (T, V) float32, contiguous, T at least 1; best first."""
@@ -52,13 +56,14 @@ class OwnSearch:
     """Hot words and what they add to the score; in the lexicon where there is one."""
     hot: Lexicon | None = None
     """The hot words of kind "symbols"."""
-    _last: tuple[SearchSettings, BeamSearch] | None = None
+    transitions: np.ndarray | None = None
+    """(V, V) of a recogniser trained with ASG."""
+    _last: tuple[SearchSettings, np.ndarray | None, BeamSearch] | None = None
 
     def decode(self, emissions: np.ndarray, settings: SearchSettings) -> list[Hypothesis]:
-        if self._last is None or self._last[0] != settings:
-            search = BeamSearch(self.scorer(settings), settings, self.alphabet.boundary)
-            self._last = settings, search
-        search = self._last[1]
+        if self._last is None or self._last[0] != settings or self._last[1] is not self.transitions:
+            self._last = settings, self.transitions, self.search(settings)
+        search = self._last[2]
         return [
             Hypothesis(
                 tuple(one.labels),
@@ -70,6 +75,14 @@ class OwnSearch:
             )
             for one in search(emissions, settings.nbest)
         ]
+
+    def search(self, settings: SearchSettings) -> BeamSearch:
+        """The search for the recogniser's criterion."""
+        scorer, boundary = self.scorer(settings), self.alphabet.boundary
+        if self.transitions is None:
+            return BeamSearch(scorer, settings, boundary)
+        repeats, heard_ends = self.kind == "words", self.alphabet.final_boundary
+        return AsgSearch(scorer, settings, boundary, self.transitions, repeats, heard_ends)
 
     def scorer(self, settings: SearchSettings) -> Scorer:
         """What the search asks, with the weights of `settings`."""
@@ -85,7 +98,12 @@ class OwnSearch:
 
 
 def flashlight_engine(
-    kind: str, alphabet: Alphabet, path: Path | None, lexicon: Lexicon | None, boosts: Mapping[str, float]
+    kind: str,
+    alphabet: Alphabet,
+    path: Path | None,
+    lexicon: Lexicon | None,
+    boosts: Mapping[str, float],
+    transitions: np.ndarray | None = None,
 ) -> Engine:
     """flashlight-text with what it needs in memory."""
     from firstwords.decoding.flashlight import FlashlightSymbols, FlashlightWords
@@ -93,7 +111,7 @@ def flashlight_engine(
     if kind == "symbols":
         return FlashlightSymbols(alphabet, path)
     assert lexicon is not None
-    return FlashlightWords(lexicon, alphabet, path, boosts)
+    return FlashlightWords(lexicon, alphabet, path, boosts, transitions)
 
 
 class BeamDecoder:
@@ -108,6 +126,10 @@ class BeamDecoder:
 
     def __init__(self, engine: Engine, settings: SearchSettings, labels: int, note: str = "") -> None:
         self.engine, self.settings, self.labels, self.note = engine, settings, labels, note
+
+    def change_transitions(self, transitions: np.ndarray | None) -> None:
+        """Goes on with other transition scores, as a recogniser that is being trained has them."""
+        self.engine.transitions = transitions
 
     def __call__(self, emissions: list[Tensor]) -> list[list[Hypothesis]]:
         """Readings of each utterance's log probabilities (T, V), best first.

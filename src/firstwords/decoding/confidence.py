@@ -132,7 +132,7 @@ class _Evidence:
         for log_probabilities, hypothesis, reference in zip(emissions, hypotheses, references, strict=True):
             peaks = zip(hypothesis.labels, hypothesis.frames, strict=True)
             found = spans([Label(index, frame, frame + 1, None) for index, frame in peaks], alphabet)
-            texts = ["".join(alphabet.symbols[label.index] for label in span.labels) for span in found]
+            texts = ["".join(alphabet.texts([label.index for label in span.labels])).replace(" ", "") for span in found]
             for span, right in zip(found, _right(texts, reference, alphabet), strict=True):
                 for label in span.labels:
                     rows.append(log_probabilities[label.start])

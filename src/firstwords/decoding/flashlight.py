@@ -28,7 +28,7 @@ from flashlight.lib.text.decoder import (
 from flashlight.lib.text.decoder.kenlm import KenLM
 from flashlight.lib.text.dictionary import Dictionary
 
-from firstwords.decoding.hypothesis import BLANK, Hypothesis, hypothesis_of_path
+from firstwords.decoding.hypothesis import BLANK, Hypothesis, asg_hypothesis, hypothesis_of_path
 from firstwords.decoding.lexicon import Lexicon
 from firstwords.decoding.settings import SearchSettings
 from firstwords.decoding.word_model import UNKNOWN
@@ -50,11 +50,18 @@ class FlashlightWords:
         alphabet: of the emissions.
         path: ARPA file or KenLM binary; None for no model.
         boosts: added to the score of some words.
+        transitions: (V, V) of a recogniser trained with ASG.
     """
 
     def __init__(
-        self, lexicon: Lexicon, alphabet: Alphabet, path: Path | None, boosts: Mapping[str, float] | None = None
+        self,
+        lexicon: Lexicon,
+        alphabet: Alphabet,
+        path: Path | None,
+        boosts: Mapping[str, float] | None = None,
+        transitions: np.ndarray | None = None,
     ) -> None:
+        self.transitions = transitions
         self.lexicon, self.boundary, self.boosts = lexicon, alphabet.boundary, dict(boosts or {})
         self.words = Dictionary()
         for word in dict.fromkeys(lexicon.words):
@@ -76,27 +83,36 @@ class FlashlightWords:
             model = _Boosted(model, {self.words.get_index(w): b / scale for w, b in self.boosts.items()})
         options = LexiconDecoderOptions(
             settings.beam, _tokens(settings, emissions), settings.beam_threshold, scale, settings.word_score,
-            -np.inf, settings.silence_score, settings.log_add, CriterionType.CTC,
+            -np.inf, settings.silence_score, settings.log_add, _criterion(self.transitions),
         )  # fmt: skip
         unknown = self.words.get_index(UNKNOWN)
         trie = self._smeared(weight, scale)
-        search = LexiconDecoder(options, trie, model, self.boundary, BLANK, unknown, [], False)
-        results = _run(search, emissions, self.boundary, settings.silence_score)
+        steps = _flat(self.transitions)
+        search = LexiconDecoder(options, trie, model, self.boundary, BLANK, unknown, steps, False)
+        if self.transitions is None:
+            results = _run(search, emissions, self.boundary, settings.silence_score)
+        else:
+            results = _run_asg(search, emissions, self.boundary)
         readings: dict[tuple[int, ...], Hypothesis] = {}
         for result, path, finished in results:
-            heard = emissions[np.arange(len(path)), path]
-            found = hypothesis_of_path(path.tolist(), heard.tolist(), self.boundary)
+            found = self._heard(path, emissions)
             entries = [word for word in result.words if word >= 0]
             words = tuple(self.words.get_entry(word) for word in entries)
             boosts = sum(self.boosts.get(word, 0.0) for word in words)
             language = result.lmScore - (boosts / scale if boosted else 0.0)
-            score = result.score - (0.0 if finished else UNFINISHED)
+            score = result.score - (0.0 if finished or self.transitions is not None else UNFINISHED)
             readings.setdefault(
                 found.labels, replace(found, language_score=language, score=score, words=words if finished else None)
             )
             if len(readings) == settings.nbest:
                 break
         return list(readings.values())
+
+    def _heard(self, path: np.ndarray, emissions: np.ndarray) -> Hypothesis:
+        """What a path says, without words."""
+        if self.transitions is not None:
+            return asg_hypothesis(path, emissions, self.transitions, self.boundary)
+        return hypothesis_of_path(path.tolist(), emissions[np.arange(len(path)), path].tolist(), self.boundary)
 
     def _smeared(self, weight: float, scale: float) -> Trie:
         """The lexicon as a tree with the best score ahead at each node."""
@@ -124,6 +140,9 @@ class FlashlightSymbols:
         alphabet: of the emissions.
         path: ARPA file or KenLM binary; None for no model.
     """
+
+    transitions: None = None
+    """Only CTC: with ASG flashlight-text 0.0.7 leaves them out of the score of a search without a lexicon."""
 
     def __init__(self, alphabet: Alphabet, path: Path | None) -> None:
         self.boundary, self.has_model = alphabet.boundary, path is not None
@@ -179,6 +198,22 @@ def _run(
     for result in search.decode(longer.ctypes.data, *longer.shape):
         tokens = np.array(result.tokens[1:-1], dtype=np.int64)
         yield result, tokens[:-1], tokens[-1] == boundary
+
+
+def _run_asg(search: LexiconDecoder, emissions: np.ndarray, boundary: int) -> Iterator[tuple[Any, np.ndarray, bool]]:
+    """The same for ASG, where the last boundary has to be heard."""
+    for result in search.decode(emissions.ctypes.data, *emissions.shape):
+        path = np.array(result.tokens[1:-1], dtype=np.int64)
+        yield result, path, path[-1] == boundary
+
+
+def _criterion(transitions: np.ndarray | None) -> CriterionType:
+    return CriterionType.CTC if transitions is None else CriterionType.ASG
+
+
+def _flat(transitions: np.ndarray | None) -> list[float]:
+    """As flashlight has them: to, then from."""
+    return [] if transitions is None else transitions.astype(np.float32).reshape(-1).tolist()
 
 
 def _tokens(settings: SearchSettings, emissions: np.ndarray) -> int:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+
 if TYPE_CHECKING:  # decoding processes start faster without torch
     from torch import Tensor
 
@@ -72,3 +74,19 @@ def hypothesis_of_path(
             frames[-1], peaks[-1] = frame, probability
     total = float(sum(heard))
     return Hypothesis(tuple(labels), tuple(frames), total, 0.0, total)
+
+
+def asg_hypothesis(
+    path: np.ndarray, emissions: np.ndarray, transitions: np.ndarray, first: int | None = None
+) -> Hypothesis:
+    """What a path (T,) through emissions (T, N) and transitions (N, N) says: every label is a run of frames.
+
+    `first` is the label that is thought to stand before the first frame.
+    """
+    heard = emissions[np.arange(len(path)), path].astype(np.float64)
+    score = float(heard.sum() + transitions[path[1:], path[:-1]].sum())
+    starts = np.flatnonzero(np.concatenate([[True], path[1:] != path[:-1]]))
+    ends = np.append(starts[1:], len(path))
+    runs = [run for run in zip(starts.tolist(), ends.tolist(), strict=True) if run[0] or path[0] != first]
+    frames = tuple(start + int(heard[start:end].argmax()) for start, end in runs)
+    return Hypothesis(tuple(int(path[start]) for start, _ in runs), frames, score, score=score)

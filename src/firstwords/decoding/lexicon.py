@@ -118,7 +118,7 @@ def read_lexicon(path: Path, alphabet: Alphabet, unspellable: Unspellable = "few
     if not entries:
         raise TextError(f"{path}: the lexicon is empty; expected a word a line, with or without its spelling")
     alone = spell_words([one[0] for one in entries if len(one) == 1], alphabet, str(path), unspellable)
-    ids = {symbol: index for index, symbol in enumerate(alphabet.symbols) if symbol not in SPECIALS}
+    ids = {symbol: index for index, symbol in enumerate(alphabet.symbols) if symbol not in SPECIALS}  # "n n" or "n 1"
     lacking: Counter[str] = Counter()
     wrong: list[str] = []
     words, spellings = [], []
@@ -133,7 +133,7 @@ def read_lexicon(path: Path, alphabet: Alphabet, unspellable: Unspellable = "few
             wrong.append(word)
         else:
             words.append(word)
-            spellings.append(tuple(ids[symbol] for symbol in symbols))
+            spellings.append(tuple(alphabet.pack(ids[symbol] for symbol in symbols)))
     left_out = _mismatch(str(path), wrong, lacking, len(entries), alphabet, unspellable)
     return Lexicon(alone.words + tuple(words), alone.spellings + tuple(spellings), left_out or alone.left_out)
 
@@ -147,7 +147,7 @@ def spell_words(words: Sequence[str], alphabet: Alphabet, where: str, unspellabl
     """
     if words and alphabet.units == "phonemes":
         raise TextError(f"{where}: the alphabet is phonemes; words need a lexicon with their phonemes (--lexicon)")
-    ids = {symbol: index for index, symbol in enumerate(alphabet.symbols) if symbol not in SPECIALS}
+    ids = alphabet.letters
     spellings: list[tuple[int, ...]] = []
     kept: list[str] = []
     lacking: Counter[str] = Counter()
@@ -160,7 +160,7 @@ def spell_words(words: Sequence[str], alphabet: Alphabet, where: str, unspellabl
             wrong.append(word)
         else:
             kept.append(word)
-            spellings.append(tuple(ids[character] for character in normal))
+            spellings.append(tuple(alphabet.pack(ids[character] for character in normal)))
     return Lexicon(tuple(kept), tuple(spellings), _mismatch(where, wrong, lacking, len(words), alphabet, unspellable))
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
+
+import numpy as np
 
 from firstwords.decoding.beam import BeamDecoder, Engine, OwnSearch, flashlight_engine, flashlight_is_there
 from firstwords.decoding.hypothesis import Decoder
@@ -102,45 +105,55 @@ class DecoderConfig:
         )
 
 
-def make_decoder(config: DecoderConfig, alphabet: Alphabet) -> Decoder:
+def make_decoder(config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray | None = None) -> Decoder:
     """The decoder that `config` describes.
+
+    Args:
+        config: which.
+        alphabet: of the emissions.
+        transitions: (V, V) of a recogniser trained with ASG; None for CTC.
 
     Raises:
         ConfigError: values that contradict each other or are out of range.
         LanguageModelError: a model that cannot be read, or is over another alphabet's symbols.
         TextError: a lexicon or vocabulary that does not fit the alphabet; the differing symbols are named.
     """
+    if config.greedy and transitions is not None:
+        from firstwords.decoding.viterbi import ViterbiDecoder
+
+        return ViterbiDecoder(transitions)
     if config.greedy:
         from firstwords.decoding.greedy import GreedyDecoder  # here, for decoding processes start faster without torch
 
         return GreedyDecoder()
     if config.rescore is not None:
-        return _rescored(config, alphabet)
+        return _rescored(config, alphabet, transitions)
     if config.processes:
         from firstwords.decoding.workers import DecoderPool
 
-        return DecoderPool(config, alphabet)
-    return make_beam_decoder(config, alphabet)
+        return DecoderPool(config, alphabet, transitions)
+    return make_beam_decoder(config, alphabet, transitions)
 
 
-def _rescored(config: DecoderConfig, alphabet: Alphabet) -> Decoder:
+def _rescored(config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray | None) -> Decoder:
     from firstwords.decoding.rescored import RescoringDecoder, load_sentence_model
 
     assert config.rescore is not None
     if not 0 <= config.rescore_share <= 1:
         raise ConfigError(f"--rescore-share {config.rescore_share}: from 0 to 1")
     model = load_sentence_model(config.rescore)
-    search = make_decoder(replace(config, rescore=None, nbest=max(config.nbest, config.rescore_nbest)), alphabet)
+    many = replace(config, rescore=None, nbest=max(config.nbest, config.rescore_nbest))
+    search = make_decoder(many, alphabet, transitions)
     network = config.lm is None or _is_run(config.lm)
     settings = config.settings("symbols" if network else _kind(config, _vocabulary(config), alphabet))
     share = config.rescore_share if config.lm is not None else 1.0
     return RescoringDecoder(search, model, alphabet, settings.lm_weight, settings.word_score, share, config.nbest)
 
 
-def make_beam_decoder(config: DecoderConfig, alphabet: Alphabet) -> BeamDecoder:
+def make_beam_decoder(config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray | None = None) -> BeamDecoder:
     """The same, in this process and never greedy."""
     if config.lm is not None and _is_run(config.lm):
-        return _with_network(config, alphabet)
+        return _with_network(config, alphabet, transitions)
     vocabulary = _vocabulary(config)
     kind = _kind(config, vocabulary, alphabet)
     if config.open_vocabulary and kind == "symbols":
@@ -151,11 +164,13 @@ def make_beam_decoder(config: DecoderConfig, alphabet: Alphabet) -> BeamDecoder:
     if lexicon is not None and boosts:
         lexicon = lexicon.with_words(boosts, alphabet)
     engine: Engine
-    if _flashlight(config, kind, settings):
-        engine = flashlight_engine(kind, alphabet, config.lm, lexicon, boosts)
+    unlike = [] if transitions is None else _unlike_flashlight(kind, alphabet, lexicon)
+    if _flashlight(config, kind, settings, unlike):
+        engine = flashlight_engine(kind, alphabet, config.lm, lexicon, boosts, transitions)
     else:
         model: WordModel | None = NgramModel.load(config.lm) if config.lm else None
-        engine = OwnSearch(alphabet, kind, model, lexicon, config.open_vocabulary, boosts, hot if boosts else None)
+        hot_ = hot if boosts else None
+        engine = OwnSearch(alphabet, kind, model, lexicon, config.open_vocabulary, boosts, hot_, transitions)
     return BeamDecoder(engine, settings, len(alphabet), lexicon.left_out if lexicon else "")
 
 
@@ -163,7 +178,19 @@ def _is_run(path: Path) -> bool:
     return path.is_dir() or path.suffix == ".safetensors"
 
 
-def _with_network(config: DecoderConfig, alphabet: Alphabet) -> BeamDecoder:
+def _unlike_flashlight(kind: Kind, alphabet: Alphabet, lexicon: Lexicon | None) -> list[str]:
+    """What of a recogniser trained with ASG flashlight-text (0.0.7) does not search, or not rightly."""
+    reasons = []
+    if kind == "words" and not alphabet.final_boundary:
+        reasons.append("ASG emissions that end without a word boundary")
+    if lexicon is not None and any(a == b for one in lexicon.spellings for a, b in pairwise(one)):
+        reasons.append("a label that follows itself, as in an alphabet without symbols for repetitions")
+    if kind == "symbols":
+        reasons.append("transition scores without a lexicon, which it leaves out of the score")
+    return reasons
+
+
+def _with_network(config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray | None) -> BeamDecoder:
     """A search that asks a Transformer over symbols at every step (shallow fusion)."""
     from firstwords.decoding.transformer import TransformerScorer
 
@@ -178,7 +205,8 @@ def _with_network(config: DecoderConfig, alphabet: Alphabet) -> BeamDecoder:
         )
     kind_of(set(model.vocabulary) - MARKS, alphabet, str(config.lm))
     boosts, hot = _hot_words(config, alphabet)
-    engine = OwnSearch(alphabet, "symbols", model, boosts=boosts, hot=hot if boosts else None)
+    hot_ = hot if boosts else None
+    engine = OwnSearch(alphabet, "symbols", model, boosts=boosts, hot=hot_, transitions=transitions)
     return BeamDecoder(engine, config.settings("symbols"), len(alphabet))
 
 
@@ -215,14 +243,14 @@ def _hot_words(config: DecoderConfig, alphabet: Alphabet) -> tuple[dict[str, flo
     return dict.fromkeys(spelt.words, config.hot_word_boost), spelt
 
 
-def _flashlight(config: DecoderConfig, kind: Kind, settings: SearchSettings) -> bool:
-    """Whether flashlight-text decodes.
+def _flashlight(config: DecoderConfig, kind: Kind, settings: SearchSettings, unlike: list[str]) -> bool:
+    """Whether flashlight-text decodes; `unlike`: what else it cannot do.
 
     Raises:
         ConfigError: it was asked for, but is not there or cannot do this.
         LanguageModelError: a KenLM binary, which only it can read.
     """
-    reasons = []
+    reasons = list(unlike)
     if config.open_vocabulary:
         reasons.append("an open vocabulary")
     if kind == "symbols" and settings.word_score:

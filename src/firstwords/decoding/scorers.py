@@ -184,10 +184,14 @@ class SymbolState(NamedTuple):
 
     history: Any
     language: float
+    last: int = -1
+    """The label that a symbol for repetitions would repeat; -1 for none."""
 
 
 class SymbolScorer:
     """Any sequence of symbols, weighed by an n-gram model over them (characters or phones), or by none.
+
+    Symbols for repetitions are worth what the letters are that they stand for.
 
     Args:
         alphabet: of the emissions.
@@ -198,7 +202,11 @@ class SymbolScorer:
     def __init__(self, alphabet: Alphabet, model: WordModel | None, weight: float, word_score: float = 0.0) -> None:
         self.model, self.weight = model, weight
         self.columns = np.arange(len(alphabet))
-        self.usable = [v for v, symbol in enumerate(alphabet.symbols) if symbol not in SPECIALS]
+        first = len(alphabet) - alphabet.repetitions
+        self.counts = range(first, len(alphabet)) if model else range(0)
+        """Symbols for repetitions, the one for n more at place n - 1; without a model they are symbols like others."""
+        symbols = alphabet.symbols[:first] if model else alphabet.symbols
+        self.usable = [v for v, symbol in enumerate(symbols) if symbol not in SPECIALS]
         self.ids = {v: word_id(model, alphabet.symbols[v]) for v in self.usable} if model else {}
         self.word_score = np.zeros(len(alphabet))
         self.word_score[alphabet.boundary] = word_score
@@ -220,15 +228,33 @@ class SymbolScorer:
             return list(states)
         after = []
         for state, column in zip(states, columns, strict=True):
+            if column in self.counts:
+                log10, history = self._repeated(state)[column - self.counts.start]
+                after.append(SymbolState(history, state.language + log10))
+                continue
             log10, history = self.model.score(state.history, self.ids[column])
-            after.append(SymbolState(history, state.language + log10))
+            after.append(SymbolState(history, state.language + log10, column))
         return after
+
+    def _repeated(self, state: SymbolState) -> list[tuple[float, Any]]:
+        """For each symbol for repetitions log10 of the probability of what it stands for, and the history after it."""
+        assert self.model is not None
+        found, total, history = [], 0.0, state.history
+        for _ in self.counts:
+            if state.last < 0:
+                return [(NEVER, history)] * len(self.counts)
+            log10, history = self.model.score(history, self.ids[state.last])
+            total += log10
+            found.append((total, history))
+        return found
 
     def gains(self, states: Sequence[SymbolState]) -> np.ndarray:
         if self.model is None:
             return np.broadcast_to(self.nothing, (len(states), len(self.nothing))).copy()
         self._ask([state.history for state in states])
         rows = np.stack([self._rows[state.history] for state in states])
+        if self.counts:
+            rows[:, self.counts.start :] = [[log10 for log10, _ in self._repeated(state)] for state in states]
         return np.where(rows > NEVER, self.weight * rows, NEVER) + self.word_score
 
     def _ask(self, histories: Sequence[Any]) -> None:

@@ -252,7 +252,7 @@ class BeamSearch:
         better_end = beam.score.argmax(0)
         ended: dict[tuple[int, int | None], tuple[float, float, int, Any]] = {}
         for n, before in enumerate(beam.states):
-            for column, gain, state in self.scorer.endings(before):
+            for column, gain, state in self._endings(before):
                 score = float(total[n]) + gain
                 # A word that ends with the utterance is the same with its boundary and without.
                 key = int(beam.prefix[n]), column
@@ -270,6 +270,10 @@ class BeamSearch:
             if len(readings) == most:
                 break
         return list(readings.values())
+
+    def _endings(self, state: Any) -> list[tuple[int | None, float, Any]]:
+        """Ways to end the utterance (see `Scorer.endings`)."""
+        return self.scorer.endings(state)
 
     def _found(
         self, beam: _Beam, n: int, end: int, score: float, state: Any, prefixes: Chains, traces: Chains

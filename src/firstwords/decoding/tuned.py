@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from firstwords.checkpoints.own import checkpoint_path
 from firstwords.config import from_dict
 from firstwords.decoding.hypothesis import Decoder
@@ -164,13 +166,15 @@ def _config(lm: str | Path | DecoderConfig) -> DecoderConfig:
     return lm if isinstance(lm, DecoderConfig) else DecoderConfig(lm=Path(lm))
 
 
-def decoder_for(lm: str | Path | DecoderConfig, place: Path, alphabet: Alphabet) -> Decoder:
+def decoder_for(
+    lm: str | Path | DecoderConfig, place: Path, alphabet: Alphabet, transitions: np.ndarray | None = None
+) -> Decoder:
     """The decoder of a recogniser in `place` with a language model, or as a configuration says; tuned if it was.
 
     Raises:
         FirstwordsError: as `make_decoder`.
     """
-    return make_decoder(with_tuned(_config(lm), place), alphabet)
+    return make_decoder(with_tuned(_config(lm), place), alphabet, transitions)
 
 
 def _key(one: Tuned) -> tuple[str, bool, bool]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from firstwords.decoding.word_model import MARKS
 from firstwords.errors import LanguageModelError
-from firstwords.text.alphabet import BOUNDARY, SPECIALS, Alphabet
+from firstwords.text.alphabet import BOUNDARY, Alphabet
 
 KENLM_BINARY = b"mmap lm http://kheafield.com/code"
 """How the files of KenLM's build_binary begin."""
@@ -77,7 +77,7 @@ def kind_of(words: Iterable[str], alphabet: Alphabet, where: str) -> Kind:
     Raises:
         LanguageModelError: it is over symbols, but not over this alphabet's (which differ is named).
     """
-    own = {symbol for symbol in alphabet.symbols if symbol not in SPECIALS}
+    own = set(alphabet.letters)
     theirs = set(words)
     if BOUNDARY not in theirs and any(len(word) > 1 for word in theirs):
         return "words" if alphabet.units == "characters" or not theirs <= own else "symbols"

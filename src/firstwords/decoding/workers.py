@@ -55,19 +55,20 @@ class DecoderPool:
     Args:
         config: the decoder, and how many `processes`.
         alphabet: of the emissions.
+        transitions: (V, V) of a recogniser trained with ASG.
 
     Raises:
         FirstwordsError: whatever `make_decoder` raises, from a process.
     """
 
-    def __init__(self, config: DecoderConfig, alphabet: Alphabet) -> None:
+    def __init__(self, config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray | None = None) -> None:
         self.config = config
         own = replace(config, processes=0)
         self._pool = ProcessPoolExecutor(
             max(1, config.processes or 0),
             multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(own, alphabet),
+            initargs=(own, alphabet, transitions),
         )
 
     @property
@@ -122,12 +123,12 @@ _decoder: BeamDecoder | FirstwordsError | None = None
 """Of this process, if it is one of a pool."""
 
 
-def _begin(config: DecoderConfig, alphabet: Alphabet) -> None:
+def _begin(config: DecoderConfig, alphabet: Alphabet, transitions: np.ndarray | None) -> None:
     """Makes the decoder. An error waits for the first task, which can tell the parent."""
     global _decoder
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        _decoder = make_beam_decoder(config, alphabet)
+        _decoder = make_beam_decoder(config, alphabet, transitions)
     except FirstwordsError as error:
         _decoder = error
 

@@ -211,9 +211,13 @@ class CodeBertEncoder(nn.Module):
         self.vocabulary = vocabulary
         self.config = source.encoder.config
         """Of the model before BERT, which says whether waveforms are normalised."""
-        self.feature_encoder = source.encoder.feature_encoder
         self.dim = bert.config.dim
         self.layers = bert.config.layers
+
+    @property
+    def feature_encoder(self) -> Any:
+        """What says how samples become frames; its weights are the source's."""
+        return self.source.encoder.feature_encoder
 
     def frames(self, samples: Any) -> Any:
         """Frames that so many samples give (int or integer tensor)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,15 @@ class CTCModel(nn.Module):
         self.output = nn.Linear(self.encoder.dim, config.labels)
         nn.init.xavier_uniform_(self.output.weight)
         nn.init.zeros_(self.output.bias)
+
+    @property
+    def front(self) -> Any:
+        """What says how samples become frames: `hop`, `receptive_field`, `frames`."""
+        return self.encoder.feature_encoder
+
+    def transition_scores(self) -> None:
+        """CTC has none."""
+        return None
 
     def forward(
         self,

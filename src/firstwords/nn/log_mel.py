@@ -20,26 +20,26 @@ STACKED = 2
 class LogMel(nn.Module):
     """Waveforms (B, samples) to (B, T, 160): 80 log-mel bands, 25 ms windows every 10 ms, two windows to a frame.
 
-    Stacking two windows gives the 20 ms frames of wav2vec 2.0, so that the same Transformer stands on either. Each
-    band has zero mean and unit variance over the utterance's own frames.
+    Stacking two windows gives the 20 ms frames of wav2vec 2.0, so that the same Transformer stands on either; with
+    `stacked` 1 they are (B, T, 80), every 10 ms, as for acoustic models. Each band has zero mean and unit variance over
+    the utterance's own frames.
     """
 
     window: Tensor
     filters: Tensor
-    output_dim = BANDS * STACKED
-    receptive_field = WINDOW + HOP
-    hop = HOP * STACKED
 
-    def __init__(self, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, dtype: torch.dtype = torch.float32, stacked: int = STACKED) -> None:
         """`dtype`: what features come in; they are computed in float32 whatever that is."""
         super().__init__()
-        self.dtype = dtype
+        self.dtype, self.stacked = dtype, stacked
+        self.output_dim, self.hop = BANDS * stacked, HOP * stacked
+        self.receptive_field = WINDOW + HOP * (stacked - 1)
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
         self.register_buffer("filters", mel_filters(BANDS, 512), persistent=False)
 
     def frames(self, samples: Any) -> Any:
         """Frames that so many samples give."""
-        return ((samples - WINDOW) // HOP + 1) // STACKED
+        return ((samples - WINDOW) // HOP + 1) // self.stacked
 
     def forward(self, waveforms: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Features (B, T, 160), zero beyond `lengths` (B,) samples.
@@ -49,11 +49,11 @@ class LogMel(nn.Module):
                 `Moments`); None takes each utterance's own.
         """
         with torch.no_grad(), torch.autocast(waveforms.device.type, enabled=False):
-            stacked = self._bands(waveforms).unflatten(1, (-1, STACKED))
+            stacked = self._bands(waveforms).unflatten(1, (-1, self.stacked))
             frames = self.frames(lengths)
             valid = length_mask(frames, stacked.shape[1])[:, :, None, None]
             if statistics is None:
-                count = (frames * STACKED).clamp_min(1)[:, None, None, None]
+                count = (frames * self.stacked).clamp_min(1)[:, None, None, None]
                 mean = (stacked * valid).sum((1, 2), keepdim=True) / count
                 variance = ((stacked - mean) * valid).square().sum((1, 2), keepdim=True) / count
             else:
@@ -66,11 +66,11 @@ class LogMel(nn.Module):
         return Moments(self.receptive_field, self.hop, lambda samples: self._bands(samples[None])[0], products=False)
 
     def _bands(self, waveforms: Tensor) -> Tensor:
-        """Waveforms (B, samples) to the logarithm of each band, (B, STACKED T, 80)."""
+        """Waveforms (B, samples) to the logarithm of each band, (B, stacked T, 80)."""
         windows = waveforms.float().unfold(1, WINDOW, HOP) * self.window
         power = torch.fft.rfft(windows, n=512).abs().square()
         bands = torch.log(power @ self.filters + 1e-6)
-        return bands[:, : bands.shape[1] // STACKED * STACKED]
+        return bands[:, : bands.shape[1] // self.stacked * self.stacked]
 
 
 def mel_filters(bands: int, size: int, low: float = 20.0, high: float = SAMPLE_RATE / 2) -> Tensor:

@@ -21,7 +21,8 @@ WAV2VEC2 = "wav2vec2"
 
 
 def recipe_names(kind: str, objective: str | None = None) -> list[str]:
-    """Names of the recipes that come with the package, for "pretrain" or "finetune"; of one objective if asked."""
+    """Names of the recipes that come with the package, for "pretrain", "finetune" or "acoustic"; of one objective if
+    asked."""
     folder = Path(str(files(__package__)))
     found = {path.stem: read_yaml(path) for path in sorted(folder.glob("*.yaml"))}
     return [
@@ -36,14 +37,13 @@ def load_recipe(name: str, kind: str, config: type[Config] | Mapping[str, type[C
 
     Args:
         name: of a recipe that comes with the package, or a YAML file: one's own, or the config.yaml beside a run.
-        kind: "pretrain" or "finetune".
+        kind: "pretrain", "finetune" or "acoustic".
         config: the dataclass to fill; or one for each objective (pre-training), of which the recipe names one.
 
     Raises:
         ConfigError: no such recipe, one of another kind, or an unknown key (naming the nearest real one).
     """
-    own = Path(name)
-    path = own if own.suffix in (".yaml", ".yml") else Path(str(files(__package__))) / f"{name}.yaml"
+    path = _path(name)
     if not path.is_file():
         near = difflib.get_close_matches(name, recipe_names(kind), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(recipe_names(kind))}; or a .yaml file"
@@ -61,3 +61,19 @@ def load_recipe(name: str, kind: str, config: type[Config] | Mapping[str, type[C
     if objective not in known:
         raise ConfigError(f"recipe {name}: its objective is {objective!r}; wanted here: {', '.join(known)}")
     return from_dict(known[objective], values, f"recipe {name}")
+
+
+def recipe_kind(name: str) -> str | None:
+    """What a recipe is for, as it says itself; None where there is no such recipe or it does not say.
+
+    Raises:
+        ConfigError: a file that is no YAML.
+    """
+    path = _path(name)
+    kind = read_yaml(path).get("kind") if path.is_file() else None
+    return kind if isinstance(kind, str) else None
+
+
+def _path(name: str) -> Path:
+    own = Path(name)
+    return own if own.suffix in (".yaml", ".yml") else Path(str(files(__package__))) / f"{name}.yaml"

@@ -142,7 +142,8 @@ def plot_similarity(path: Path, found: CodeCounts, name: str, title: str = "") -
     """Draws how alike the code use of languages (or of any field's values) is, and that use itself.
 
     Left: 1 - Jensen-Shannon divergence of each two; on the diagonal, of two halves of the same. Right, where there are
-    few: P(language | code) as if there were equally much of each, codes sorted by the language that they belong to most.
+    few: P(language | code) as if there were equally much of each, codes sorted by the language that they
+    belong to most.
 
     Raises:
         CorpusError: fewer than two values, or the picture cannot be written.

@@ -93,7 +93,6 @@ def plot_curves(
         _draw_listening(panels[0], listening)
     if words:
         _draw_words(panels[int(listening is not None)], words)
-    if reading is not None:
     for row, (draw, log) in zip(panels[len(panels) - len(others) :], others, strict=True):
         draw(row, log)
     write_sheet(path, figure, panels, "update")

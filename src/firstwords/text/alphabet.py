@@ -1,4 +1,8 @@
-"""The labels of a CTC recogniser: characters or phonemes, a blank, and the boundary between words."""
+"""The labels of a recogniser: characters or phonemes, the boundary between words, and what its criterion needs beside.
+
+That is a blank for CTC. ASG has none; its alphabets begin with the boundary, which is also what is heard where nothing
+is said, and may have symbols for repeated letters.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +19,12 @@ from firstwords.config import from_dict, to_dict
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import CheckpointError, ConfigError, TextError
 from firstwords.text.normalization import NormalizationConfig, normalize_text
+from firstwords.text.repetitions import pack, repetition_symbols, spelt, unpack
 
 BLANK = "<blank>"
-"""CTC's "nothing new here"; always index 0."""
+"""CTC's "nothing new here"; index 0 where there is one."""
 BOUNDARY = "|"
-"""What stands between words; index 1 in alphabets built here."""
+"""What stands between words; index 1 in alphabets built here, 0 in those without a blank."""
 SPECIALS = frozenset({BLANK, "<pad>", "<s>", "</s>", "<unk>"})
 """Symbols that no transcript spells and `decode` drops (converted models carry them)."""
 UNUSED = "<unused"
@@ -38,22 +43,32 @@ class Alphabet:
     """
 
     symbols: tuple[str, ...]
-    """`<blank>`, then `|` and the rest; a symbol's place is its class in the recogniser's output."""
+    """`<blank>` (unless the criterion is ASG), then `|` and the rest; a symbol's place is its class in the recogniser's
+    output. Index 0 is what is heard where nothing is said."""
     units: Units = "characters"
     """What a symbol is."""
     normalization: NormalizationConfig = field(default_factory=NormalizationConfig)
     """How texts are spelt before they are encoded."""
     final_boundary: bool = True
     """Whether `|` also ends an utterance, as in the published models."""
+    first_boundary: bool = False
+    """Whether `|` also begins one: without a blank something has to take the silence there. Source: wav2letter."""
+    repetitions: int = 0
+    """How many symbols "1", "2", ... for repeated labels there are, at the end of `symbols` (see `repetitions`)."""
 
     def __post_init__(self) -> None:
-        if not self.symbols or self.symbols[0] != BLANK:
-            raise TextError(f"an alphabet starts with {BLANK}; this one with {self.symbols[:1]}")
+        if not self.symbols or self.symbols[0] not in (BLANK, BOUNDARY):
+            raise TextError(f"an alphabet starts with {BLANK} (or {BOUNDARY}); this one with {self.symbols[:1]}")
         if BOUNDARY not in self.symbols:
             raise TextError(f"an alphabet holds the word boundary {BOUNDARY!r}; this one does not")
         if twice := [symbol for symbol, count in Counter(self.symbols).items() if count > 1]:
             raise TextError(f"symbols stand twice in the alphabet: {_listed(twice)}")
-        object.__setattr__(self, "_ids", {s: i for i, s in enumerate(self.symbols) if not _is_special(s)})
+        counts = repetition_symbols(self.repetitions)
+        if self.symbols[len(self.symbols) - len(counts) :] != counts:
+            raise TextError(f"an alphabet with {len(counts)} symbols for repetitions ends with {' '.join(counts)}")
+        letters = self.symbols[: len(self.symbols) - len(counts)]
+        object.__setattr__(self, "_ids", {s: i for i, s in enumerate(letters) if not _is_special(s)})
+        object.__setattr__(self, "_counts", tuple(range(len(letters), len(self.symbols))))
 
     @classmethod
     def build(
@@ -62,23 +77,31 @@ class Alphabet:
         units: Units = "characters",
         normalization: NormalizationConfig | None = None,
         final_boundary: bool = True,
+        first_boundary: bool = False,
+        repetitions: int = 0,
+        blank: bool = True,
     ) -> Alphabet:
-        """The alphabet that spells all `transcripts`: blank, boundary, then symbols by falling frequency.
+        """The alphabet that spells all `transcripts`: blank, boundary, symbols by falling frequency, repetitions.
 
         Symbols that are equally frequent stand in the order of their code points.
 
         Raises:
-            TextError: no transcript holds a single symbol.
+            TextError: no transcript holds a single symbol, or some hold a digit that is to count repetitions.
         """
-        draft = cls((BLANK, BOUNDARY), units, normalization or NormalizationConfig(), final_boundary)
+        first = (BLANK, BOUNDARY) if blank else (BOUNDARY,)
+        draft = cls(first, units, normalization or NormalizationConfig(), final_boundary, first_boundary)
         counts = draft.missing(transcripts)
         if not counts:
             raise TextError(f"no {units} in the transcripts, so there is no alphabet to build from them")
+        repeated = repetition_symbols(repetitions)
+        if taken := [symbol for symbol in repeated if symbol in counts]:
+            raise TextError(
+                f"{_listed(taken)} stand for repeated symbols here, but transcripts hold them too: write numbers out "
+                "as words, or do without (text.repetitions 0)"
+            )
+        letters = sorted(counts, key=lambda s: (-counts[s], s))
         return cls(
-            (BLANK, BOUNDARY, *sorted(counts, key=lambda s: (-counts[s], s))),
-            units,
-            draft.normalization,
-            final_boundary,
+            (*first, *letters, *repeated), units, draft.normalization, final_boundary, first_boundary, repetitions
         )
 
     def normalize(self, text: str) -> str:
@@ -89,26 +112,39 @@ class Alphabet:
         return f" {BOUNDARY} ".join(phones for word in words if (phones := " ".join(word.split())))
 
     def encode(self, text: str) -> list[int]:
-        """The symbols' ids, words separated (and, with `final_boundary`, ended) by the boundary; none for no words.
+        """The symbols' ids, repeated ones packed, words separated (and ended or begun, as the alphabet says) by the
+        boundary; none for no words.
 
         Raises:
             TextError: naming the symbols that the alphabet lacks.
         """
-        spelt = self._spell(text)
-        ids: dict[str, int] = self._ids  # type: ignore[attr-defined]
-        if lacking := sorted({symbol for symbol in spelt if symbol not in ids}):
+        symbols = self._spell(text)
+        ids = self.letters
+        if lacking := sorted({symbol for symbol in symbols if symbol not in ids}):
             raise TextError(
                 f"the alphabet lacks {_listed(lacking)}, needed to spell {_shortened(text)!r}; "
                 "build it from all transcripts, or leave this one out"
             )
-        return [ids[symbol] for symbol in spelt]
+        return self.pack([ids[symbol] for symbol in symbols])
+
+    def pack(self, ids: Iterable[int]) -> list[int]:
+        """Ids with the repeated ones counted, where the alphabet has symbols for that."""
+        counts: tuple[int, ...] = self._counts  # type: ignore[attr-defined]
+        return pack(ids, counts)
+
+    def texts(self, ids: Sequence[int]) -> list[str]:
+        """What each of a row of ids shows in a text: its symbol, or the one that it repeats."""
+        counts: tuple[int, ...] = self._counts  # type: ignore[attr-defined]
+        between = "" if self.units == "characters" else " "
+        return [between.join(self.symbols[index] for index in part) for part in spelt(ids, counts)]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of symbol ids from which CTC's repeats and blanks are gone already; special symbols are dropped.
+        """The text of symbol ids from which a path's repeats and blanks are gone already; special symbols are dropped.
 
         Boundaries at the edges and repeated ones vanish.
         """
-        symbols = [symbol for index in ids if not _is_special(symbol := self.symbols[index])]
+        counts: tuple[int, ...] = self._counts  # type: ignore[attr-defined]
+        symbols = [symbol for index in unpack(ids, counts) if not _is_special(symbol := self.symbols[index])]
         if self.units == "characters":
             return " ".join("".join(" " if symbol == BOUNDARY else symbol for symbol in symbols).split())
         words = " ".join(symbols).split(BOUNDARY)
@@ -116,11 +152,21 @@ class Alphabet:
 
     def missing(self, transcripts: Iterable[str]) -> dict[str, int]:
         """How often each symbol occurs in `transcripts` that this alphabet lacks, the most frequent first."""
-        ids: dict[str, int] = self._ids  # type: ignore[attr-defined]
+        ids = self.letters
         counts: Counter[str] = Counter()
         for text in transcripts:
             counts.update(symbol for symbol in self._spell(text) if symbol not in ids)
         return dict(counts.most_common())
+
+    @property
+    def letters(self) -> dict[str, int]:
+        """The symbols that spell texts, `|` among them, and their ids: no special ones, none for repetitions."""
+        return self._ids  # type: ignore[attr-defined, no-any-return]
+
+    @property
+    def has_blank(self) -> bool:
+        """Whether index 0 is CTC's blank; else it is the boundary, as for ASG."""
+        return self.symbols[0] == BLANK
 
     @property
     def boundary(self) -> int:
@@ -133,7 +179,8 @@ class Alphabet:
     def to_dict(self) -> dict[str, Any]:
         """Plain containers, fit for JSON."""
         return {"symbols": list(self.symbols), "units": self.units, "normalization": to_dict(self.normalization),
-                "final_boundary": self.final_boundary}  # fmt: skip
+                "final_boundary": self.final_boundary, "first_boundary": self.first_boundary,
+                "repetitions": self.repetitions}  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: Any, where: str = "alphabet") -> Alphabet:
@@ -177,6 +224,7 @@ class Alphabet:
             symbols = [BOUNDARY if character == " " else character for character in text]
         else:
             symbols = text.split()
+        symbols = [BOUNDARY, *symbols] if self.first_boundary else symbols
         return [*symbols, BOUNDARY] if self.final_boundary else symbols
 
 

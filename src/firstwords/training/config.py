@@ -41,6 +41,20 @@ class OptimizerConfig:
 
 
 @dataclass(frozen=True)
+class SGDConfig:
+    """Stochastic gradient descent, as acoustic models are trained."""
+
+    momentum: float = 0.0
+    """Source: wav2vec section 4.2: 0.9 for TIMIT, none for WSJ."""
+    weight_decay: float = 0.0
+    """Added to the gradient. Source: wav2letter."""
+    clip_norm: float = 0.0
+    """Largest gradient norm; 0 leaves gradients as they are."""
+    transition_scale: float = 1.0
+    """Learning rate of ASG's transition scores, as a share of the others'. Source: wav2letter's `lrcrit` over `lr`."""
+
+
+@dataclass(frozen=True)
 class LoopConfig:
     """One run of the training loop, whatever it reads."""
 
@@ -105,7 +119,9 @@ def check_loop(config: LoopConfig, steps: int, seed: int = 0) -> None:
     if seed < 0:
         raise ConfigError(f"seed must not be below 0, found {seed}")
     schedule, optimizer = config.schedule, config.optimizer
-    if len(optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in optimizer.betas):
+    if isinstance(optimizer, OptimizerConfig) and (
+        len(optimizer.betas) != 2 or not all(0 <= beta < 1 for beta in optimizer.betas)
+    ):
         raise ConfigError(f"training: optimizer: betas takes two numbers from 0 to below 1, found {optimizer.betas}")
     for name, value in (("peak", schedule.peak), ("last_scale", schedule.last_scale)):
         if not value > 0:
@@ -116,6 +132,6 @@ def check_loop(config: LoopConfig, steps: int, seed: int = 0) -> None:
             "training: schedule: warmup and hold are shares of the steps, from 0 to 1 together, "
             f"found {schedule.warmup} and {schedule.hold}"
         )
-    for name in ("clip_norm", "weight_decay", "epsilon"):
-        if not getattr(optimizer, name) >= 0:
+    for name in ("clip_norm", "weight_decay", "epsilon", "momentum", "transition_scale"):
+        if not getattr(optimizer, name, 0) >= 0:
             raise ConfigError(f"training: optimizer: {name} must not be below 0, found {getattr(optimizer, name)}")

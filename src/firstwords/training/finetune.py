@@ -16,19 +16,20 @@ from firstwords.config import to_dict
 from firstwords.corpus.batches import Bucket, UpdatePlan
 from firstwords.corpus.utterance import Utterance
 from firstwords.decoding.greedy import blank_share, greedy
-from firstwords.errors import AudioError, ConfigError, CorpusError, TextError
+from firstwords.errors import AudioError, ConfigError, CorpusError
 from firstwords.losses.ctc import ctc_loss, frames_needed
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2vec2 import EncoderConfig
 from firstwords.nn.masking import draw_mask
 from firstwords.scoring import ErrorCounts, character_errors, word_errors
-from firstwords.text.alphabet import Alphabet, transcript_of
+from firstwords.text.alphabet import Alphabet
 from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.loader import Loader
 from firstwords.training.processes import Processes
 from firstwords.training.small_weights import base_of, fix_the_rest, is_small
 from firstwords.training.task import Sums
+from firstwords.training.transcribed import LabelledUtterances, some_hours, transcripts_of, validation_sample
 
 
 @dataclass
@@ -100,10 +101,13 @@ class Finetuning:
             self.kind, self.frozen_updates = "adapter", 0
             self.base = base_of(source, weights)
             fix_the_rest(self.model)
-        self.labels: dict[str, list[int]] = {}
         self._pairs: list[tuple[str, str]] = []
-        self.training = _some_hours(self._usable(training, strict=True), config.data.hours, config.seed)
-        self.validation = self._usable(validation, strict=False)
+        labelled = LabelledUtterances(
+            self.alphabet, self.model.encoder.frames, frames_needed, config.data, config.text, skipped
+        )
+        self.labels = labelled.labels
+        self.training = some_hours(labelled.usable(training, strict=True), config.data.hours, config.seed)
+        self.validation = labelled.usable(validation, strict=False)
         if not self.training:
             raise CorpusError(f"none of {len(training)} training utterances can be used; the first reasons:\n{skipped}")
         sizes = config.training
@@ -131,49 +135,7 @@ class Finetuning:
 
     def _alphabet(self, training: Sequence[Utterance]) -> Alphabet:
         text = self.settings.text
-        transcripts = [t for u in training if (t := transcript_of(u, text.units))]
-        if not transcripts:
-            key = "text" if text.units == "characters" else "phones"
-            raise CorpusError(f"none of {len(training)} training utterances has a transcript (manifest key {key!r})")
-        return Alphabet.build(transcripts, text.units, text.normalization, text.final_boundary)
-
-    def _usable(self, utterances: Sequence[Utterance], strict: bool) -> list[Utterance]:
-        """Utterances with a transcript that fits their frames; the others are noted and left out."""
-        kept, foreign = [], []
-        for utterance in utterances:
-            transcript = transcript_of(utterance, self.settings.text.units)
-            if transcript is None or not transcript.strip():
-                continue  # audio without text is no fault of a corpus
-            try:
-                labels = self.alphabet.encode(transcript)
-            except TextError as error:
-                if not strict and self.settings.text.unknown == "error":
-                    foreign.append(transcript)
-                else:
-                    self.skipped.add(utterance.id, f"utterance {utterance.id}: {error}")
-                continue
-            seconds = utterance.duration or 0
-            frames = self.model.encoder.frames(round(seconds * SAMPLE_RATE))
-            needed = frames_needed(labels)
-            if not labels:
-                self.skipped.add(utterance.id, f"utterance {utterance.id}: nothing left of its text: {transcript!r}")
-            elif seconds > self.settings.data.max_seconds:
-                limit = self.settings.data.max_seconds
-                self.skipped.add(
-                    utterance.id, f"utterance {utterance.id}: {seconds:.1f} s, above max_seconds {limit:g}"
-                )
-            elif frames < needed:
-                self.skipped.add(utterance.id, f"utterance {utterance.id}: {frames} frames, its labels need {needed}")
-            else:
-                self.labels[utterance.id] = labels
-                kept.append(utterance)
-        if foreign:
-            missing = ", ".join(f"{symbol!r} ({count})" for symbol, count in self.alphabet.missing(foreign).items())
-            raise TextError(
-                f"{len(foreign)} validation transcripts have characters that no training transcript has: {missing}; "
-                "correct them, or leave those utterances out with --text.unknown drop"
-            )
-        return kept
+        return Alphabet.build(transcripts_of(training, text), text.units, text.normalization, text.final_boundary)
 
     def _load(self, bucket: Bucket, update: int) -> FinetuneBatch | None:
         return self.make_batch([self.training[i] for i in bucket.members], (self.settings.seed, update))
@@ -275,9 +237,7 @@ class Finetuning:
 
     def validate(self, update: int) -> dict[str, float]:
         """Loss, error rates and blank share on validation utterances, decoded greedily; prints a few of them."""
-        chosen = sorted(self.validation, key=lambda u: u.id)
-        step = max(1, len(chosen) // max(1, self.settings.data.valid_utterances))
-        chosen = chosen[::step][: self.settings.data.valid_utterances]
+        chosen = validation_sample(self.validation, self.settings.data.valid_utterances)
         if not chosen:
             return {}
         micro = round(self.settings.training.micro_batch_seconds * SAMPLE_RATE)
@@ -323,24 +283,3 @@ class Finetuning:
     def config(self) -> dict[str, Any]:
         """The network's configuration."""
         return to_dict(self.model.config)
-
-
-def _some_hours(utterances: list[Utterance], hours: float, seed: int) -> list[Utterance]:
-    """Utterances up to `hours` of audio, drawn at random with the speakers taking turns; all where hours is 0."""
-    if hours <= 0:
-        return utterances
-    random = np.random.default_rng(seed)
-    by_speaker: dict[str | None, list[Utterance]] = {}
-    for number in random.permutation(len(utterances)):
-        by_speaker.setdefault(utterances[number].speaker, []).append(utterances[number])
-    chosen: list[Utterance] = []
-    left = hours * 3600
-    while by_speaker:
-        for speaker in list(by_speaker):
-            utterance = by_speaker[speaker].pop()
-            if not by_speaker[speaker]:
-                del by_speaker[speaker]
-            if (utterance.duration or 0) <= left:
-                chosen.append(utterance)
-                left -= utterance.duration or 0
-    return chosen

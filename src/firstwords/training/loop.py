@@ -22,6 +22,7 @@ from firstwords.errors import CorpusError, FirstwordsError
 from firstwords.nn.precision import fast_bfloat16
 from firstwords.nn.transformer import compile_blocks
 from firstwords.training.config import LoopConfig
+from firstwords.training.optimizers import make_optimizer
 from firstwords.training.processes import Processes
 from firstwords.training.progress import Meter, Progress, restore, snapshot, time_left
 from firstwords.training.run import SKIPPED, Run
@@ -55,15 +56,7 @@ class _Trainer:
         self.run, self.processes = run, processes
         self.console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
         self.model = task.model.to(processes.device).train()
-        first, second = training.optimizer.betas
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=0.0,
-            betas=(first, second),
-            eps=training.optimizer.epsilon,
-            weight_decay=training.optimizer.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.model, training.optimizer)
         self.progress = restore(run, self.model, self.optimizer)
         if self.progress.update:
             self.console.print(f"going on in {run.folder} after update {self.progress.update}")
@@ -78,6 +71,9 @@ class _Trainer:
 
     def train(self) -> Outcome:
         progress, every = self.progress, self.training
+        if self._at_its_best():  # killed before it could be marked as finished
+            self.run.mark(state="finished", update=progress.update)
+            return Outcome(progress, None)
         with StopSignals() as stop:
             self.run.mark(state="running", update=progress.update, steps=self.steps)
             for batches, after in self.task.loader.updates(progress.update, progress.position, self.steps):
@@ -96,6 +92,7 @@ class _Trainer:
                     self._report()
                 if progress.update % every.validate_every == 0 or done:
                     self._validate()
+                    done = done or self._at_its_best()
                 if progress.update % every.save_every == 0 or done or signals:
                     self.run.save_last(snapshot(self.task, progress, self.optimizer))
                 if signals and not done:
@@ -103,6 +100,8 @@ class _Trainer:
                     place = f"stopped after update {progress.update} of {self.steps}"
                     self.console.print(f"{place}; the same command goes on from there", style="bold")
                     return Outcome(progress, stop.signal or signal.SIGTERM)
+                if done:
+                    break
         self.run.mark(state="finished", update=progress.update)
         return Outcome(progress, None)
 
@@ -139,7 +138,7 @@ class _Trainer:
         one = torch.ones((), dtype=torch.double)
         if bool(torch.isfinite(norm)):
             for group in self.optimizer.param_groups:
-                group["lr"] = self.rate
+                group["lr"] = self.rate * group.get("rate_scale", 1.0)
             self.optimizer.step()
             self.infinite = 0
             self.meter.add({"gradient_norm": norm.detach().double(), "updates": one})
@@ -205,10 +204,22 @@ class _Trainer:
                 for example in self.task.examples():
                     self.console.print(example, style="dim")
             score = figures.get(self.task.best_is_low, -math.inf)  # with nothing to validate on, the last is best
+            self.progress.stale = 0 if score < self.progress.best else self.progress.stale + 1
             if score <= self.progress.best:
                 self.progress.best = score if figures else math.inf
                 self.run.save_best(snapshot(self.task, self.progress))
         self.processes.wait()
+
+    def _at_its_best(self) -> bool:
+        """Whether so many validations have brought nothing better that the task wants to stop."""
+        patience = getattr(self.task, "patience", 0)
+        if not patience:
+            return False
+        own = torch.tensor([float(self.progress.stale if self.processes.main else 0)], dtype=torch.double)
+        stale = float(self.processes.sum(own))
+        if stale >= patience:
+            self._say(f"no better {self.task.best_is_low} for {stale:.0f} validations: this is where it ends")
+        return stale >= patience
 
     def _say(self, text: str) -> None:
         self.console.print(f"{self.progress.update:>7}/{self.steps}  {text}")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from firstwords.checkpoints.own import Checkpoint, load_weights
 from firstwords.corpus.batches import Position
+from firstwords.training.optimizers import parameter_names
 from firstwords.training.run import Run
 from firstwords.training.task import Sums, Task
 
@@ -29,6 +30,8 @@ class Progress:
     """Heard so far, by all processes; symbols read, where a task learns from text."""
     best: float = math.inf
     """Lowest validation figure so far."""
+    stale: int = 0
+    """Validations since then."""
     languages: dict[str, float] = field(default_factory=dict)
     """Seconds heard of each language, where a task tells several apart."""
 
@@ -43,14 +46,15 @@ def snapshot(task: Task[Any], progress: Progress, optimizer: torch.optim.Optimiz
     """A checkpoint of this moment; with the optimiser it is one to go on from."""
     moments: dict[str, Tensor] = {}
     if optimizer is not None:
-        names = [name for name, _ in task.model.named_parameters()]
+        names = parameter_names(task.model, optimizer)
         for number, values in optimizer.state_dict()["state"].items():
-            moments |= {f"{names[number]}/{kind}": value for kind, value in values.items()}
+            moments |= {f"{names[number]}/{kind}": value for kind, value in values.items() if value is not None}
     saved = {
         "update": progress.update,
         "position": {"epoch": progress.position.epoch, "index": progress.position.index},
         "audio_seconds": progress.audio_seconds,
         "best": None if math.isinf(progress.best) else progress.best,
+        "stale": progress.stale,
     } | ({"languages": progress.languages} if progress.languages else {})
     weights = dict(task.model.state_dict())
     if task.kind == "adapter":  # the rest lies where it came from and never changes
@@ -68,7 +72,7 @@ def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pro
         return Progress()
     found = dict(model.state_dict()) | last.weights if last.kind == "adapter" else last.weights
     load_weights(model, found, str(run.folder))
-    names = [name for name, _ in model.named_parameters()]
+    names = parameter_names(model, optimizer)
     moments: dict[int, dict[str, Tensor]] = {}
     for key, value in last.optimizer.items():
         name, kind = key.rsplit("/", 1)
@@ -77,7 +81,8 @@ def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pro
     saved = last.state["progress"]
     best = math.inf if saved["best"] is None else saved["best"]
     position, languages = Position(**saved["position"]), dict(saved.get("languages", {}))
-    progress = Progress(saved["update"], position, saved["audio_seconds"], best, languages)
+    stale = saved.get("stale", 0)
+    progress = Progress(saved["update"], position, saved["audio_seconds"], best, stale, languages)
     run.forget_after(progress.update)
     return progress
 

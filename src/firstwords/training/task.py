@@ -19,7 +19,8 @@ class Task(Protocol[Batch]):
     kind: str
     """Of its checkpoints."""
     best_is_low: str
-    """The validation figure that chooses the best checkpoint; lower is better."""
+    """The validation figure that chooses the best checkpoint; lower is better. A task with a `patience` ends after so
+    many validations without a better one."""
 
     @property
     def model(self) -> nn.Module:

@@ -21,6 +21,8 @@ from firstwords.corpus.importers.folder import import_folder
 from firstwords.corpus.importers.kaldi import import_kaldi
 from firstwords.corpus.importers.librispeech import import_librispeech
 from firstwords.corpus.importers.table import all_tables, import_tables, tables_in, why_no_table
+from firstwords.corpus.importers.timit import import_timit, is_timit
+from firstwords.corpus.importers.wsj import import_wsj, is_wsj
 from firstwords.corpus.manifest import MANIFEST_NAME, read_manifest
 from firstwords.errors import CorpusError
 
@@ -31,6 +33,8 @@ LAYOUTS: dict[Layout, str] = {
     "kaldi": "a Kaldi data directory: wav.scp, text, utt2spk, segments",
     "fairseq": "fairseq's .tsv with .ltr, .wrd or .phn beside it, or a folder of them",
     "librispeech": "LibriSpeech or Libri-Light: SPEAKER/CHAPTER/*.flac with *.trans.txt",
+    "timit": "TIMIT: TRAIN and TEST/DR*/SPEAKER/*.WAV with *.PHN",
+    "wsj": "Wall Street Journal: wsj0 and wsj1 with *.wv1 and *.dot",
     "table": "a CSV or TSV with paths and transcripts, or a folder with one (Common Voice, LJ Speech)",
     "folder": "a folder of recordings, with or without NAME.txt beside NAME.wav",
 }
@@ -59,6 +63,10 @@ def detect(source: Path, options: ImportOptions | None = None) -> Layout:
     files = list(itertools.islice(walk(source), LOOK_AT))
     if any(path.name.endswith(".trans.txt") for path in files) or _is_libri_light(files):
         return "librispeech"
+    if is_timit(files):
+        return "timit"
+    if is_wsj([path.absolute() for path in files]):
+        return "wsj"
     if tables_in(source, options or ImportOptions()):
         return "table"
     if any(is_audio(path) for path in files) or len(files) == LOOK_AT:
@@ -67,7 +75,7 @@ def detect(source: Path, options: ImportOptions | None = None) -> Layout:
     convert = f"; {foreign} files are in formats to convert first (ffmpeg -i talk.m4a talk.flac)" if foreign else ""
     raise CorpusError(
         f"{source}: no audio found among {len(files)} files; looked for {MANIFEST_NAME}, wav.scp, .trans.txt, "
-        f"a .tsv or .csv with paths, and recordings ({', '.join(sorted(AUDIO_SUFFIXES))}){convert}"
+        f".PHN, .wv1, a .tsv or .csv with paths, and recordings ({', '.join(sorted(AUDIO_SUFFIXES))}){convert}"
     )
 
 
@@ -113,6 +121,10 @@ def import_corpus(source: Path, options: ImportOptions | None = None) -> Importe
         found = import_fairseq(source, options.audio_root)
     elif layout == "librispeech":
         found = import_librispeech(source)
+    elif layout == "timit":
+        found = import_timit(source, options.timit_phones)
+    elif layout == "wsj":
+        found = import_wsj(source)
     elif layout == "table":
         found = import_tables(source, options)
     elif layout == "folder":

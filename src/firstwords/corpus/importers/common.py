@@ -20,7 +20,7 @@ AUDIO_FOLDERS = ("", "clips", "wavs", "wav", "audio")
 """Where beside a table its recordings may lie (Common Voice: clips, LJ Speech: wavs)."""
 
 
-Layout = Literal["manifest", "kaldi", "fairseq", "librispeech", "table", "folder"]
+Layout = Literal["manifest", "kaldi", "fairseq", "librispeech", "timit", "wsj", "table", "folder"]
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,8 @@ class ImportOptions:
     """Where relative paths of tables, Kaldi directories and fairseq lists start."""
     speaker_from_folder: bool = False
     """Folders: the folder that a recording lies in names its speaker."""
+    timit_phones: Literal["39", "48", "60"] = "39"
+    """TIMIT: how many classes of phones."""
 
 
 def is_audio(path: str | Path) -> bool:
