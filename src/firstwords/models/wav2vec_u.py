@@ -210,6 +210,8 @@ class Generator(nn.Module):
     def __init__(self, config: Wav2VecUConfig, members: int) -> None:
         super().__init__()
         self.config = config.generator
+        self.running_mean: Tensor
+        self.running_variance: Tensor
         width = config.input_dim
         if self.config.batch_norm:
             self.norm_weight = nn.Parameter(torch.full((members, width), float(self.config.batch_norm)))
