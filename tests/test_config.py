@@ -268,19 +268,32 @@ SECTIONS = {
     "finetune": ["adapt", "mask", "channel-mask", "text", "text.normalization", "data", "training",
                  "training.schedule", "training.optimizer"],
 }  # fmt: skip
-COMMANDS = [name for name in cli.COMMANDS if importlib.util.find_spec(f"firstwords.cli.{name}")]
+GROUPS = {
+    "classify": ["train", "predict", "evaluate"],
+    "unsupervised": ["prepare", "train", "decode", "self-train"],
+}
+COMMANDS = [[name, *action] for name in cli.COMMANDS for action in ([[a] for a in GROUPS.get(name, [])] or [[]])]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_help_of_every_command(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main([command, "--help"])
+        cli.main([*command, "--help"])
     text = capsys.readouterr().out
     assert stop.value.code == 0
-    assert f"usage: firstwords {command}" in text
-    for section in SECTIONS.get(command, []):
+    assert f"usage: firstwords {' '.join(command)}" in text
+    for section in SECTIONS.get(command[0], []):
         assert f" {section} options " in text
     assert "MISSING" not in text and "OptionsConfig" not in text
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_groups_of_commands_name_their_actions(group, capsys):
+    assert cli.main([group, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"firstwords {group} {action}" in text for action in GROUPS[group])
+    assert cli.main([group, "sing"]) == 2
+    assert "sing" in capsys.readouterr().err
 
 
 def test_overview_names_every_command(capsys):

@@ -57,7 +57,7 @@ def test_the_published_recipes_are_there():
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_every_recipe_is_one_that_a_run_can_have(kind, name):
-    config = pretraining_recipe(name) if kind == "pretrain" else finetuning(name)
+    config = pretraining_recipe(name) if kind == "pretrain" else load_recipe(name, kind, CONFIGS[kind])
     if isinstance(config, CodePretrainConfig):
         check_codes(config)
         sizes = config.training
