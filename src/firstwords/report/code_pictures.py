@@ -141,8 +141,8 @@ def _draw_information(axes: Any, found: CodeCounts) -> None:
 def plot_similarity(path: Path, found: CodeCounts, name: str, title: str = "") -> None:
     """Draws how alike the code use of languages (or of any field's values) is, and that use itself.
 
-    Left: 1 - Jensen-Shannon divergence of each two; on the diagonal, of two halves of the same. Right, where there are
-    few: P(language | code) as if there were equally much of each, codes sorted by the language that they belong to most.
+    Left: 1 - Jensen-Shannon divergence of each two; on the diagonal, of two halves of the same. Right, where there
+    are few: P(language | code) as if there were equally much of each, codes sorted by whose they are most.
 
     Raises:
         CorpusError: fewer than two values, or the picture cannot be written.
@@ -192,7 +192,7 @@ def _draw_shares(axes: Any, table: Table, order: np.ndarray, names: list[str]) -
     given = use / np.maximum(use.sum(1, keepdims=True), 1e-30)
     rows = np.lexsort((given.max(1) * np.where(given.argmax(1) % 2, 1, -1), given.argmax(1)))
     edges = np.concatenate([[0], np.cumsum(use.mean(1)[rows])]) * 100
-    axes.pcolormesh(edges, np.arange(len(names) + 1), given[rows].T, cmap="Blues", vmin=0, vmax=1)
+    axes.pcolormesh(edges, np.arange(len(names) + 1), given[rows].T, cmap="Blues", vmin=0, vmax=given.max())
     axes.invert_yaxis()
     axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=9)
     axes.set_xlabel("codes, as wide as they are used, % of frames")
