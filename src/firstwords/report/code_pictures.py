@@ -13,7 +13,7 @@ from firstwords.errors import CorpusError
 from firstwords.report.codes import LEAST_FRAMES, Arranged, arrange, informations, name_of_codes, whole
 
 DRAWN = 1500
-"""Most codes of the heat map, the most used ones; more would be thinner than a line."""
+"""Most codes of the heat map, those used most; more would be thinner than a line."""
 FEW = 24
 """Most languages whose codes are drawn beside the matrix."""
 NAMED = 80
@@ -39,7 +39,7 @@ def plot_codes(path: Path, found: CodeCounts, title: str = "") -> None:
     if found.phones is None:
         raise CorpusError("no phone times, so that there is nothing to draw")
     order = arrange(found.phones)
-    shown = np.sort(np.argsort(-order.counts, kind="stable")[:DRAWN])
+    shown = np.sort(np.argsort(-order.counts, kind="stable")[: min(DRAWN, int(order.enough.sum()))])
     height = max(5.0, 0.19 * len(order.names))
     figure = Figure(figsize=(14, height + 4.6), layout=ConstrainedLayoutEngine(h_pad=0.08, w_pad=0.08))
     grid = figure.add_gridspec(2, 3, height_ratios=[height, 3.2], width_ratios=[1, 1, 1])
@@ -68,7 +68,7 @@ def _draw_map(figure: Any, axes: Any, found: CodeCounts, order: Arranged, shown:
         axes.axvline(cut, color="#cccccc", linewidth=0.5)
     covered = order.counts[shown].sum() / order.counts.sum()
     what = name_of_codes(found)
-    part = "" if len(shown) == len(order.codes) else f", the {len(shown)} most used ({100 * covered:.0f} % of frames)"
+    part = "" if len(shown) == len(order.codes) else f", the {len(shown)} most used ({100 * covered:.1f} % of frames)"
     axes.set_xlabel(
         f"{len(order.codes)} {what} in use{part}, sorted by the {found.kind[:-1]} that each comes with most"
     )
@@ -141,9 +141,8 @@ def _draw_information(axes: Any, found: CodeCounts) -> None:
 def plot_similarity(path: Path, found: CodeCounts, name: str, title: str = "") -> None:
     """Draws how alike the code use of languages (or of any field's values) is, and that use itself.
 
-    Left: 1 - Jensen-Shannon divergence of each two; on the diagonal, of two halves of the same. Right, where there are
-    few: P(language | code) as if there were equally much of each, codes sorted by the language that they
-    belong to most.
+    Left: 1 - Jensen-Shannon divergence of each two; on the diagonal, of two halves of the same. Right, where there
+    are few: P(language | code) as if there were equally much of each, codes sorted by whose they are most.
 
     Raises:
         CorpusError: fewer than two values, or the picture cannot be written.
@@ -193,7 +192,7 @@ def _draw_shares(axes: Any, table: Table, order: np.ndarray, names: list[str]) -
     given = use / np.maximum(use.sum(1, keepdims=True), 1e-30)
     rows = np.lexsort((given.max(1) * np.where(given.argmax(1) % 2, 1, -1), given.argmax(1)))
     edges = np.concatenate([[0], np.cumsum(use.mean(1)[rows])]) * 100
-    axes.pcolormesh(edges, np.arange(len(names) + 1), given[rows].T, cmap="Blues", vmin=0, vmax=1)
+    axes.pcolormesh(edges, np.arange(len(names) + 1), given[rows].T, cmap="Blues", vmin=0, vmax=given.max())
     axes.invert_yaxis()
     axes.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=9)
     axes.set_xlabel("codes, as wide as they are used, % of frames")

@@ -20,7 +20,7 @@ from firstwords.corpus.intervals import SILENCE
 from firstwords.errors import CorpusError
 
 LEAST_FRAMES = 100
-"""Codes of fewer frames have no dot: what they seem to tell is chance."""
+"""Codes of fewer frames, and than a thousandth of all, are not shown: what they seem to tell is chance."""
 CLASSES = (
     ("stops", "P B T D K G Q DX BCL DCL GCL PCL TCL KCL"), ("affricates", "CH JH"),
     ("fricatives", "F V TH DH S Z SH ZH HH HV"), ("nasals", "M N NG EM EN ENG NX"), ("approximants", "L R W Y EL WH"),
@@ -43,6 +43,11 @@ class Arranged:
     """P phones, in the order of the columns of `shares`."""
     best: np.ndarray
     """(K,) index of each code's commonest phone."""
+
+    @property
+    def enough(self) -> np.ndarray:
+        """(K,) bool: codes of enough frames for shares to mean something."""
+        return self.counts >= min(LEAST_FRAMES, self.counts.sum() / 1000)
 
 
 def arrange(table: Table) -> Arranged:
@@ -152,8 +157,8 @@ def _phones(found: CodeCounts, table: Table) -> Shown:
     for place, name in enumerate(order.names):
         own = np.flatnonzero(order.best == place)
         hits = (order.shares[own, place] * order.counts[own]).sum()
-        enough = own[order.counts[own] >= min(LEAST_FRAMES, table.total / 1000)][:3]
-        best = ", ".join(f"{_code(found, order.codes[one])} {order.shares[one, place]:.2f}" for one in enough)
+        own = own[order.enough[own]]
+        best = ", ".join(f"{_code(found, order.codes[one])} {order.shares[one, place]:.2f}" for one in own[:3])
         share = 100 * frames[name] / table.total
         shown.add_row(name, f"{share:.1f}", str(len(own)), f"{hits / max(frames[name], 1):.2f}", best)
     return shown
