@@ -145,7 +145,7 @@ def similarities(predictions: Tensor, targets: Tensor, distractors: Distractors,
     chosen = candidates[:, ahead.clamp(max=frames - 1)]
     with torch.autocast(device.type, enabled=False):
         flat = (predictions.flatten(0, 2), targets.flatten(0, 1).to(predictions.dtype), chosen.flatten(0, 2))
-        if device.type == "cpu":
+        if device.type == "cpu" and chosen.shape[3] <= batch * frames:  # a sparse row holds no more than a full one
             return _SparseProduct.apply(*flat).view(chosen.shape)
         own = distractors.own.shape[2] + 1
         near = torch.matmul(predictions.flatten(1, 2), targets.mT.to(predictions.dtype))
