@@ -88,7 +88,7 @@ def test_bfloat16_stays_near(monkeypatch: pytest.MonkeyPatch) -> None:
         assert float((full - half).abs().max()) < 0.03 * float(full.abs().max())
 
 
-@pytest.mark.parametrize(("own", "others"), [(4, 0), (3, 2), (0, 3)])
+@pytest.mark.parametrize(("own", "others"), [(4, 0), (3, 2), (0, 3), (30, 2)])
 def test_similarities(own: int, others: int) -> None:
     """Only the wanted values of the product, and their gradients, as gathered vectors would give them."""
     torch.manual_seed(0)
