@@ -164,13 +164,13 @@ class _Slices(torch.autograd.Function):
         )
         matrices = all_taps(weight, stride)
         sums = [torch.zeros_like(part, dtype=torch.float32) for part in matrices]
-        of_sums, of_squares = of_sums.tolist(), (2 * of_squares).tolist()
+        slopes, doubled = of_sums.tolist(), (2 * of_squares).tolist()
         for number, first, last in slices(result, stride, weight):
             slope = gradient[number, first:last].clone()
             counted = min(last, ctx.valid[number]) - first
             if counted > 0:
-                slope[:counted].add_(result[number, first : first + counted], alpha=of_squares[number])
-                slope[:counted].add_(of_sums[number])
+                slope[:counted].add_(result[number, first : first + counted], alpha=doubled[number])
+                slope[:counted].add_(slopes[number])
             inside, early = _inside(x, number, first, last, stride, kernel, padding)
             active = _active(inside, number, scale, shift, taps, activation)
             padded = _padded(active, early, padding)

@@ -158,7 +158,7 @@ def _steps(records: Records) -> list[int]:
 
 def _draw_predicting(panels: Any, records: Records, steps: Sequence[int]) -> None:
     """Loss, accuracy over the updates of some of the future steps, and of all steps at the end (or codes in use)."""
-    from matplotlib import colormaps
+    from matplotlib import colormaps, colors
     from matplotlib.ticker import MaxNLocator
 
     loss, accuracy, ending = panels
@@ -166,7 +166,7 @@ def _draw_predicting(panels: Any, records: Records, steps: Sequence[int]) -> Non
     line(loss, records, "valid_bits", COLOURS[1], "validation", dots=True)
     shades = colormaps["viridis"]
     for step in steps:
-        shade = shades(0.9 * (step - steps[0]) / max(1, steps[-1] - steps[0]))
+        shade = colors.to_hex(shades(0.9 * (step - steps[0]) / max(1, steps[-1] - steps[0])))
         named = step in (steps[0], steps[len(steps) // 2], steps[-1])
         line(accuracy, records, f"{STEP}{step}", shade, f"step {step}" if named else "", 100, width=1.2)
     chance = next((r["chance_bits"] for r in records if "chance_bits" in r), None)
