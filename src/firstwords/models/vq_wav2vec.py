@@ -34,7 +34,8 @@ class VqQuantizerConfig(QuantizerConfig):
     commitment: float = 0.25
     """k-means: weight gamma of the commitment term. Source: vq-wav2vec section 3.2."""
     start: float = 0.01
-    """k-means: standard deviation of the entries at the start, beside frames of 1. Source: fairseq."""
+    """k-means: standard deviation of the entries at the start, beside frames of 1 (fairseq); 0: frames of the first
+    update in their place, so that none begins far from all (Forgy's start of k-means; ours, for short runs)."""
     annealing: Literal["exponential", "linear"] = "exponential"
     """Gumbel: the temperature falls by a factor at each update (fairseq), or by the same amount (vq-wav2vec)."""
     annealing_updates: int = 280_000

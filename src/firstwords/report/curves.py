@@ -148,13 +148,18 @@ def _draw_listening(panels: Any, records: Records) -> None:
     loss.set(title="Listening: contrastive loss", ylabel="bits")
     accuracy.set(title="Listening: hidden sound told from distractors", ylabel="% of masked frames")
     accuracy.set_ylim(bottom=0)
+    _draw_code_use(codes, records)
+    for axes in panels:
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=9)
+
+
+def _draw_code_use(codes: Any, records: Records) -> None:
+    """How many entries of the codebooks are in use."""
     line(codes, records, "codes_perplexity", COLOURS[0], "codes chosen")
     line(codes, records, "probabilities_perplexity", COLOURS[2], "their probabilities")
     codes.set(title="Listening: codes in use (perplexity)", ylabel="summed over codebooks")
     codes.set_ylim(bottom=0)
-    for axes in panels:
-        if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=9)
 
 
 def _steps(records: Records) -> list[int]:
@@ -169,6 +174,7 @@ def _draw_predicting(panels: Any, records: Records, steps: Sequence[int]) -> Non
     from matplotlib.ticker import MaxNLocator
 
     loss, accuracy, ending = panels
+    coded = any("codes_perplexity" in record for record in records)
     line(loss, records, "bits", COLOURS[0], "training")
     line(loss, records, "valid_bits", COLOURS[1], "validation", dots=True)
     shades = colormaps["viridis"]
@@ -180,13 +186,16 @@ def _draw_predicting(panels: Any, records: Records, steps: Sequence[int]) -> Non
     guess = next((r["chance_accuracy"] for r in records if "chance_accuracy" in r), None)
     if chance is not None and guess is not None:
         mark_chance(loss, accuracy, chance, guess)
-        ending.axhline(100 * guess, color=GREY, linewidth=1, linestyle="--")
+        if not coded:
+            ending.axhline(100 * guess, color=GREY, linewidth=1, linestyle="--")
     if chance is not None:  # the first updates of a binary loss are far above everything that matters
         low, high = loss.get_ylim()
         loss.set_ylim(low, min(high, 1.3 * chance))
     loss.set(title="Listening: noise-contrastive loss", ylabel="bits a prediction")
     accuracy.set(title="Listening: future told from distractors", ylabel="% of predictions")
     for name, colour, label in (("", COLOURS[0], "training"), ("valid_", COLOURS[1], "validation")):
+        if coded:
+            break
         last = next((r for r in reversed(records) if f"{name}{STEP}{steps[0]}" in r), None)
         if last is not None:
             there = [step for step in steps if f"{name}{STEP}{step}" in last]
@@ -194,8 +203,11 @@ def _draw_predicting(panels: Any, records: Records, steps: Sequence[int]) -> Non
             ending.plot(
                 there, values, color=colour, marker="o", markersize=4, label=f"{label}, update {last['update']}"
             )
-    ending.set(title="Listening: accuracy by step, at the end", ylabel="% of predictions", xlabel="step")
-    ending.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if coded:
+        _draw_code_use(ending, records)
+    else:
+        ending.set(title="Listening: accuracy by step, at the end", ylabel="% of predictions", xlabel="step")
+        ending.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (accuracy, ending):
         axes.set_ylim(bottom=0)
     for axes in panels:
