@@ -130,8 +130,10 @@ def test_an_hmm_makes_fewer_errors_than_the_labels_that_it_learnt_from(tmp_path:
     _, unpaired, _, _ = made_up(300, 1, wrong=0.0)
     estimate((" ".join(["<SIL>", *one, "<SIL>"]) for one in unpaired), 3)[0].save(tmp_path / "phones.arpa")
     decoder = UnspacedDecoder(PHONES, tmp_path / "phones.arpa", settings=SearchSettings(lm_weight=1.0, word_score=0.0))
-    said = [list(decoder(log_posteriors(trained, one, 0.3)).phones) for one in features]
-    labels, found = rate(truth, noisy), rate(truth, said)
+    said = [
+        list(decoder(log_posteriors(trained, one, 0.3)).phones) for one, _ in zip(features, range(40), strict=False)
+    ]
+    labels, found = rate(truth[:40], noisy[:40]), rate(truth[:40], said)
     assert 0.15 < labels < 0.35
     assert found < 0.6 * labels
     trained.save(tmp_path)

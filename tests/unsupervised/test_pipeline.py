@@ -125,6 +125,16 @@ def test_steps_are_done_again_only_where_their_inputs_changed(
         read_prepared(folder)
 
 
+def test_steps_come_as_fast_as_asked(place: Place, tmp_path: Path) -> None:
+    rates = {}
+    for wanted in (0, 14, 100):
+        out = tmp_path / str(wanted)
+        assert prepare(*settings(place), "--steps-per-second", wanted, "--out", out) == 0
+        prepared = read_prepared(out)
+        rates[wanted] = len(prepared.train.values) / (3600 * prepared.facts["hours"]["train"])
+    assert rates[0] > 18 and rates[14] == pytest.approx(14, abs=1.0) and rates[100] == rates[0]
+
+
 def test_features_go_on_where_they_were_stopped(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
     whole = Listener.__call__

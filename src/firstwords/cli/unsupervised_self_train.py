@@ -51,8 +51,8 @@ def run(arguments: list[str]) -> int:
     if chosen.config.ctc == "phones":
         ctc = replace(ctc, text=replace(ctc.text, units="phonemes"))
     data = replace(ctc.data, train=("train",), valid=("valid",))
-    stages = self_train(
+    stages, code = self_train(
         chosen.model, chosen.corpus, chosen.out, chosen.config, replace(ctc, data=data), chosen.prepared, chosen.device
     )
     print_stages(stages, Console(highlight=False, soft_wrap=True))
-    return 0
+    return code

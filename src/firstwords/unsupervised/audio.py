@@ -33,6 +33,10 @@ from firstwords.pauses import CHUNK, VOICE, VoiceDetector
 
 MFCC_PER_FRAME = 2
 """MFCCs come every 10 ms, features every 20. Source: wav2vec-U 2.0."""
+FRAME_SECONDS = 0.02
+"""From one of the encoder's features to the next."""
+MEASURED_ON, HALVINGS = 100, 9
+"""Utterances that steps are counted on, and how often an interval of prices is halved."""
 _AT_ONCE = 64
 """Utterances that are sorted by length before they go into batches."""
 
@@ -52,9 +56,9 @@ class AudioConfig:
     """Of k-means at most. Source: wav2vec-U."""
     restarts: int = 3
     """Of k-means. Source: wav2vec-U."""
-    hold: float = 0.0
-    """1.0: what leaving a cluster costs, in mean squared distances of a frame to its centroid: above 0, runs become
-    longer and steps fewer, for encoders whose frames flicker between clusters. 0 is the published assignment."""
+    steps_per_second: float = 0.0
+    """1.0: how many steps the generator shall read, 14 for instance: leaving a cluster then has the price that makes
+    them so many, for encoders whose frames flicker between clusters. 0 takes each frame's nearest, as published."""
     dim: int = 512
     """1.0: principal components; all of them where features are narrower. Source: wav2vec-U."""
     mfcc_clusters: int = 64
@@ -66,8 +70,8 @@ class AudioConfig:
 
     def check(self) -> None:
         """Raises ConfigError."""
-        if self.hold < 0:
-            raise ConfigError(f"--hold {self.hold}: must not be below 0")
+        if self.steps_per_second < 0:
+            raise ConfigError(f"--steps-per-second {self.steps_per_second}: must not be below 0")
         for name in ("clusters", "iterations", "restarts", "dim", "mfcc_clusters"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
@@ -235,11 +239,27 @@ def fit_segmenter(raw: Features, config: AudioConfig, device: str) -> Segmenter:
     centroids = fit_kmeans(
         raw.values, config.clusters, config.iterations, config.restarts, config.cluster_seed, device=device, tell=tell
     )
-    cost = 0.0
-    if config.hold:
-        sample = torch.from_numpy(np.array(raw.values[:: max(1, len(raw.values) // 50_000)]))
-        cost = config.hold * float(nearest(sample, centroids)[0].mean())
+    cost = _cost(raw, centroids, config.steps_per_second) if config.steps_per_second else 0.0
     return Segmenter(centroids, fit_pca(raw.values, min(config.dim, raw.dim)), cost)
+
+
+def _cost(raw: Features, centroids: Tensor, wanted: float) -> float:
+    """The price of leaving a cluster at which there are `wanted` steps a second, by halving an interval."""
+    step = max(1, len(raw) // MEASURED_ON)
+    some = [torch.from_numpy(np.array(raw[number])) for number in range(0, len(raw), step)]
+    seconds = sum(map(len, some)) * FRAME_SECONDS
+
+    def rate(cost: float) -> float:
+        pairs = sum(-(-len(held(one, centroids, cost).unique_consecutive()) // 2) for one in some)
+        return pairs / seconds
+
+    low, high = 0.0, 32 * float(nearest(torch.cat(some), centroids)[0].mean())
+    if rate(low) <= wanted:
+        return low
+    for _ in track(range(HALVINGS), HALVINGS, "price of leaving a cluster"):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rate(middle) > wanted else (low, middle)
+    return high
 
 
 def write_segments(raw: Features, segmenter: Segmenter, folder: Path, split: str) -> None:

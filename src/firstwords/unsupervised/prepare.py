@@ -24,6 +24,7 @@ from firstwords.text.normalization import normalize_text
 from firstwords.text.phonemes import look_up, pronounce, read_pronunciations
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.unsupervised.audio import (
+    FRAME_SECONDS,
     AudioConfig,
     Listener,
     fit_segmenter,
@@ -36,8 +37,6 @@ from firstwords.unsupervised.text import FEW_SENTENCES, TextConfig, TextSummary,
 
 FEW_UTTERANCES, FEW_HOURS = 500, 1.0
 """Below either, people are told what to expect."""
-FRAME_SECONDS = 0.02
-"""From one of the encoder's features to the next."""
 MOST_STEPS = 18.0
 """Steps a second above which they are finer than phones. Source: wav2vec-U 2.0 (14 to 16 work, 25 to 28 fail)."""
 KNOWN_SHARE = 0.9
@@ -132,7 +131,15 @@ def _segments(
 ) -> None:
     """Version 1.0."""
     audio, out = config.audio, steps.folder
-    fitted = [speech, audio.clusters, audio.iterations, audio.restarts, audio.dim, audio.cluster_seed, audio.hold]
+    fitted = [
+        speech,
+        audio.clusters,
+        audio.iterations,
+        audio.restarts,
+        audio.dim,
+        audio.cluster_seed,
+        audio.steps_per_second,
+    ]
     if steps.current("segments", fitted):
         return
     raw = out / "raw"
@@ -256,7 +263,7 @@ def _warnings(steps: Steps, texts: Sequence[Path]) -> list[str]:
     if facts["kind"] == "1.0" and rate > MOST_STEPS:
         found.append(
             f"{rate:.0f} steps a second, where 14 are wanted and 25 are known to fail: neighbouring frames are often "
-            "in different clusters. Take fewer clusters (--clusters 64), hold on to them (--hold 1), or another layer"
+            "in different clusters. Make the steps longer: --steps-per-second 14; or take another layer"
         )
     if facts["kind"] == "1.0" and facts["dim"] < 512:
         found.append(

@@ -75,7 +75,7 @@ def self_train(
     recognizer: FinetuneConfig,
     prepared: Path | None = None,
     device: str = "auto",
-) -> list[Stage]:
+) -> tuple[list[Stage], int]:
     """Self-training from a sweep's run; steps that are done are not done again.
 
     Args:
@@ -86,7 +86,7 @@ def self_train(
         prepared: the prepared folder, where it is no longer where training found it.
 
     Returns:
-        The table, on the valid split.
+        The table, on the valid split, and 0, or 128 + n when signal n stopped the fine-tuning (the same call goes on).
 
     Raises:
         FirstwordsError: whatever keeps a step from being done.
@@ -110,7 +110,7 @@ def self_train(
     if config.ctc != "none":
         stages += work.ctc(words if config.ctc == "letters" else labels, recognizer, device)
     write_lines(out / "table.json", [json.dumps([to_dict(stage) for stage in stages], indent=1)])
-    return stages
+    return stages, work.code
 
 
 def _utterances(prepared: Prepared, corpora: Sequence[Path]) -> dict[str, Utterance]:
@@ -131,6 +131,7 @@ class _Work:
     def __init__(self, model: PhoneModel, out: Path, config: SelfTrainConfig, utterances: dict[str, Utterance]) -> None:
         self.model, self.prepared, self.out, self.config = model, model.prepared, out, config
         self.utterances = utterances
+        self.code = 0
         out.mkdir(parents=True, exist_ok=True)
         facts = json.loads((out / FACTS).read_text(encoding="utf-8")) if (out / FACTS).is_file() else {}
         self.steps = Steps(out, facts, lambda folder, facts: write_lines(folder / FACTS, [json.dumps(facts, indent=1)]))
@@ -239,9 +240,9 @@ class _Work:
         ]  # fmt: skip
         write_manifest(lines, folder / MANIFEST_NAME)
         source = settings_of(self.prepared).encoder
-        code = finetune([folder], source, self.out / "ctc", recipe)
-        if code:
-            raise SystemExit(code)
+        if code := finetune([folder], source, self.out / "ctc", recipe):
+            self.code = code
+            return []
         rows = [("CTC, greedy", DecoderConfig())]
         if recipe.text.units == "characters":
             rows.append(("CTC, word model", DecoderConfig(lm=self.prepared.word_model, unspellable="skip")))
