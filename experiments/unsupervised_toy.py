@@ -49,6 +49,7 @@ def main() -> None:
     arguments.add_argument("--smoothness", type=float, nargs="+", default=[0.5])
     arguments.add_argument("--diversity", type=float, nargs="+", default=[4.0])
     arguments.add_argument("--width", type=int, default=128, help="of the discriminator")
+    arguments.add_argument("--kernel", type=int, default=6, help="of the discriminator")
     arguments.add_argument("--batch", type=int, default=160)
     arguments.add_argument("--at-once", type=int, default=0, help="members of a seed in one computation")
     arguments.add_argument("--rates", type=float, nargs=2, default=[4e-4, 5e-4])
@@ -87,8 +88,9 @@ def main() -> None:
         tuple(chosen.gradient), tuple(chosen.smoothness), tuple(chosen.diversity), (0.0,), tuple(chosen.seeds)
     )
     config = AdversarialConfig(
-        grid=grid, discriminator=DiscriminatorConfig(dim=chosen.width), batch=chosen.batch, steps=chosen.steps,
-        choice=ChoiceConfig(validate_every=250, stop_after=() if chosen.all else (0.15, 0.3, 0.5)), device="cpu",
+        grid=grid, discriminator=DiscriminatorConfig(chosen.width, chosen.kernel), batch=chosen.batch,
+        steps=chosen.steps, device="cpu",
+        choice=ChoiceConfig(validate_every=250, stop_after=() if chosen.all else (0.15, 0.3, 0.5)),
         log_every=250, save_every=250, members_at_once=chosen.at_once,
     )  # fmt: skip
     config = AdversarialConfig(**{
