@@ -119,17 +119,20 @@ def main() -> None:
 
 
 def markov_sentences(symbols: int, count: int, length: list[int], random: np.random.Generator) -> list[list[str]]:
-    """Sentences of a second-order Markov source: after any two phones a few are likely. <SIL> at both ends."""
-    shares = random.dirichlet(np.full(symbols, 0.15), size=(symbols, symbols))
-    shares = 0.98 * shares + 0.02 / symbols
-    for repeated in range(symbols):  # as in speech, a phone seldom follows itself
-        shares[:, repeated, repeated] *= 0.02
+    """Sentences of a Markov source: phones are as unequally frequent as in speech, and after each some are likely.
+
+    <SIL> at both ends, and now and then between two phones.
+    """
+    frequent = 1 / np.arange(1, symbols + 1)
+    shares = np.stack([random.dirichlet(4 * frequent / frequent.sum()) for _ in range(symbols)])
+    shares = 0.98 * shares + 0.02 * frequent / frequent.sum()
+    shares[np.arange(symbols), np.arange(symbols)] *= 0.02  # as in speech, a phone seldom follows itself
     cumulative = np.cumsum(shares / shares.sum(-1, keepdims=True), -1)
     sentences = []
     for _ in range(count):
-        one = list(random.integers(symbols, size=2))
+        one = [int(random.choice(symbols, p=frequent / frequent.sum()))]
         for draw in random.random(int(random.integers(*length))):
-            one.append(min(symbols - 1, int(np.searchsorted(cumulative[one[-2], one[-1]], draw))))
+            one.append(min(symbols - 1, int(np.searchsorted(cumulative[one[-1]], draw))))
         words = [f"p{number}" for number in one]
         for place in range(len(words) - 1, 0, -1):
             if random.random() < 0.06:
