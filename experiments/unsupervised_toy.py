@@ -49,6 +49,7 @@ def main() -> None:
     arguments.add_argument("--smoothness", type=float, nargs="+", default=[0.5])
     arguments.add_argument("--diversity", type=float, nargs="+", default=[4.0])
     arguments.add_argument("--width", type=int, default=128, help="of the discriminator")
+    arguments.add_argument("--kernel", type=int, default=6, help="of the discriminator")
     arguments.add_argument("--batch", type=int, default=160)
     arguments.add_argument("--at-once", type=int, default=0, help="members of a seed in one computation")
     arguments.add_argument("--rates", type=float, nargs=2, default=[4e-4, 5e-4])
@@ -87,8 +88,9 @@ def main() -> None:
         tuple(chosen.gradient), tuple(chosen.smoothness), tuple(chosen.diversity), (0.0,), tuple(chosen.seeds)
     )
     config = AdversarialConfig(
-        grid=grid, discriminator=DiscriminatorConfig(dim=chosen.width), batch=chosen.batch, steps=chosen.steps,
-        choice=ChoiceConfig(validate_every=250, stop_after=() if chosen.all else (0.15, 0.3, 0.5)), device="cpu",
+        grid=grid, discriminator=DiscriminatorConfig(chosen.width, chosen.kernel), batch=chosen.batch,
+        steps=chosen.steps, device="cpu",
+        choice=ChoiceConfig(validate_every=250, stop_after=() if chosen.all else (0.15, 0.3, 0.5)),
         log_every=250, save_every=250, members_at_once=chosen.at_once,
     )  # fmt: skip
     config = AdversarialConfig(**{
@@ -117,17 +119,20 @@ def main() -> None:
 
 
 def markov_sentences(symbols: int, count: int, length: list[int], random: np.random.Generator) -> list[list[str]]:
-    """Sentences of a second-order Markov source: after any two phones a few are likely. <SIL> at both ends."""
-    shares = random.dirichlet(np.full(symbols, 0.15), size=(symbols, symbols))
-    shares = 0.98 * shares + 0.02 / symbols
-    for repeated in range(symbols):  # as in speech, a phone seldom follows itself
-        shares[:, repeated, repeated] *= 0.02
+    """Sentences of a Markov source: phones are as unequally frequent as in speech, and after each some are likely.
+
+    <SIL> at both ends, and now and then between two phones.
+    """
+    frequent = 1 / np.arange(1, symbols + 1)
+    shares = np.stack([random.dirichlet(4 * frequent / frequent.sum()) for _ in range(symbols)])
+    shares = 0.98 * shares + 0.02 * frequent / frequent.sum()
+    shares[np.arange(symbols), np.arange(symbols)] *= 0.02  # as in speech, a phone seldom follows itself
     cumulative = np.cumsum(shares / shares.sum(-1, keepdims=True), -1)
     sentences = []
     for _ in range(count):
-        one = list(random.integers(symbols, size=2))
+        one = [int(random.choice(symbols, p=frequent / frequent.sum()))]
         for draw in random.random(int(random.integers(*length))):
-            one.append(min(symbols - 1, int(np.searchsorted(cumulative[one[-2], one[-1]], draw))))
+            one.append(min(symbols - 1, int(np.searchsorted(cumulative[one[-1]], draw))))
         words = [f"p{number}" for number in one]
         for place in range(len(words) - 1, 0, -1):
             if random.random() < 0.06:

@@ -42,7 +42,8 @@ def plot_sweep(folder: Path) -> Path | None:
     for axes, name, title, members, scale in drawn:
         _draw(axes, series(records, name, members), chosen, scale)
         axes.set(title=title)
-    panels[0][0].set_yscale("log")
+    _logarithmic(panels[0][0])
+    panels[0][0].legend(frameon=False, fontsize=9)
     panels[0][1].axhline(1, color=GREY, linewidth=1, linestyle="--")
     panels[0][1].set_ylim(bottom=max(-1.0, panels[0][1].get_ylim()[0]))
     panels[0][2].set(ylabel="%")
@@ -91,7 +92,16 @@ def _draw(axes: Any, values: Series, chosen: int | None, scale: float) -> None:
             color=COLOURS[1] if own else COLOURS[0],
             linewidth=2.2 if own else 0.8,
             alpha=1.0 if own else 0.45,
+            marker="o" if len(points) == 1 else None,
             label=f"chosen: member {member}" if own else "_nolegend_",
         )
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=9)
+
+
+def _logarithmic(axes: Any) -> None:
+    """A logarithmic scale with plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())

@@ -9,10 +9,11 @@ from typing import Any
 from firstwords.scoring import ErrorCounts, word_errors
 from firstwords.training.phone_choice import Judgement
 
-FLUENT, DOUBTFUL = 0.6, 0.35
-"""Fluency from which a member is believed, and below which it is not. Calibrated: docs/unsupervised.md."""
+FLUENT, DOUBTFUL = 0.35, 0.12
+"""Fluency from which a member is believed, and below which it is not: real phones with random errors have 0.35 where
+about 30 % are wrong, 0.12 where about half are. Calibrated: docs/unsupervised.md."""
 AGREEING = 0.5
-"""Share of phones that another member must say alike to count as agreeing. Calibrated: docs/unsupervised.md."""
+"""Share of phones that another member must say alike to count as agreeing; two that are wrong differently do not."""
 FEW_SYMBOLS = 0.6
 """Share of the phones below which an output is too poor to be speech."""
 

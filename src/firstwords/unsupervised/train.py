@@ -104,9 +104,9 @@ def shape_of(prepared: Prepared, config: AdversarialConfig) -> Wav2VecUConfig:
             f"{prepared.folder}: prepared for wav2vec-U {prepared.kind}, the recipe is for {asked}; add --recipe "
             f"{other}, or prepare with --kind {asked}"
         )
-    auxiliary = prepared.mfcc_clusters if any(config.grid.auxiliary) else 0
     if any(config.grid.auxiliary) and not config.generator.residual:
         raise ConfigError("grid: auxiliary is above 0, which needs generator.residual (wav2vec-U 2.0)")
+    auxiliary = prepared.mfcc_clusters if any(config.grid.auxiliary) else 0
     return Wav2VecUConfig(
         prepared.train.dim,
         len(SPECIALS) + len(prepared.phones),
