@@ -130,7 +130,7 @@ def test_reading_what_it_writes(name: str, weighted: bool, stable: bool, tmp_pat
     ],
 )
 def test_which_layer_is_the_last(says: dict[str, Any], final_norm: bool, tmp_path: Path) -> None:
-    """A weighted sum is read as the version that wrote it computed it: its last layer after the final norm or before."""
+    """A weighted sum is read as the version that wrote it computed it: the last layer after the norm, or before."""
     write_huggingface(classifier("vox", "mean"), tmp_path, "test")
     values = json.loads((tmp_path / "config.json").read_text())
     assert values.pop("tie_last_hidden_states") is True
