@@ -16,6 +16,7 @@ from firstwords.errors import ConfigError
 from firstwords.recipes import load_recipe, recipe_names
 from firstwords.training.config import OptimizerConfig, ScheduleConfig, TrainingConfig, check_training
 from firstwords.training.finetune_config import FinetuneConfig
+from firstwords.training.objectives import pretraining_recipe
 from firstwords.training.pretrain import PretrainConfig
 
 CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
@@ -42,12 +43,14 @@ def outer(**values: Any) -> Outer:
     return from_dict(Outer, values, "here")
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in CONFIGS for name in recipe_names(kind)])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in ("pretrain", "finetune") for name in recipe_names(kind)]
+)
 def test_every_recipe_comes_back_from_plain_containers_and_from_yaml(kind, name, tmp_path):
-    config = load_recipe(name, kind, CONFIGS[kind])
-    assert from_dict(CONFIGS[kind], to_dict(config), name) == config
+    config = pretraining_recipe(name) if kind == "pretrain" else load_recipe(name, kind, FinetuneConfig)
+    assert from_dict(type(config), to_dict(config), name) == config
     write_yaml(config, tmp_path / "config.yaml")
-    assert from_dict(CONFIGS[kind], read_yaml(tmp_path / "config.yaml"), name) == config
+    assert from_dict(type(config), read_yaml(tmp_path / "config.yaml"), name) == config
 
 
 def test_what_is_left_out_keeps_its_default_or_the_bases_value():
@@ -240,7 +243,7 @@ PRETRAIN = ("pretrain", "corpus", "--out", "run", "--recipe", "wav2vec2-tiny")
     [
         ((*PRETRAIN, "--stepz", "3"), "--steps"),
         ((*PRETRAIN, "--model.encoder.transformer.layrs", "3"), "--model.encoder.transformer.layers"),
-        ((*PRETRAIN, "--training.schedule.kind", "cosine"), "'linear', 'tri-stage'"),
+        ((*PRETRAIN, "--training.schedule.kind", "steps"), "'linear', 'tri-stage'"),
         ((*PRETRAIN, "--model.quantize-targets", "maybe"), "'True', 'False'"),
         ((*PRETRAIN, "--steps", "many"), "--steps"),
         ((*PRETRAIN, "--steps", "1.5"), "--steps"),

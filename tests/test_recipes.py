@@ -14,17 +14,21 @@ import firstwords.recipes
 from firstwords.config import to_dict, write_yaml
 from firstwords.errors import ConfigError
 from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.wav2vec import Wav2Vec
 from firstwords.models.wav2vec2 import Wav2Vec2
 from firstwords.nn.feature_encoder import FeatureEncoder
 from firstwords.recipes import load_recipe, recipe_names
 from firstwords.training.classify_config import ClassifyConfig
-from firstwords.training.config import check_training
+from firstwords.training.config import OptimizerConfig, check_training
 from firstwords.training.finetune_config import FinetuneConfig
+from firstwords.training.objectives import objective_of, pretraining_recipe
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.schedule import learning_rate
 
-CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "classify": ClassifyConfig}
-ALL = [(kind, name) for kind in CONFIGS for name in recipe_names(kind)]
+ALL = [(kind, name) for kind in ("pretrain", "finetune", "classify") for name in recipe_names(kind)]
+
+
+MODELS = {"wav2vec2": Wav2Vec2, "wav2vec": Wav2Vec}
 
 
 def pretraining(name: str) -> PretrainConfig:
@@ -49,14 +53,17 @@ def test_the_published_recipes_are_there():
 
 @pytest.mark.parametrize(("kind", "name"), ALL)
 def test_every_recipe_is_one_that_a_run_can_have(kind, name):
-    config = load_recipe(name, kind, CONFIGS[kind])
+    if kind == "pretrain":
+        config = pretraining_recipe(name)
+    else:
+        config = load_recipe(name, kind, FinetuneConfig if kind == "finetune" else ClassifyConfig)
     check_training(config.training, config.steps)
     assert config.training.micro_batch_seconds <= config.training.bucket_seconds <= config.training.batch_seconds
     if kind == "pretrain":
         assert config.data.min_seconds <= config.data.crop_seconds <= config.training.micro_batch_seconds
         assert config.chance_patience < config.steps
         with torch.device("meta"):
-            Wav2Vec2(config.model)
+            MODELS[objective_of(config)](config.model)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +91,7 @@ def test_small_is_small():
         assert 15e6 < parameters(Wav2Vec2(pretraining("wav2vec2-small").model)) < 25e6
 
 
-@pytest.mark.parametrize("name", recipe_names("pretrain"))
+@pytest.mark.parametrize("name", recipe_names("pretrain", "wav2vec2"))
 def test_every_recipe_has_the_papers_frames(name):
     with torch.device("meta"):
         encoder = FeatureEncoder(pretraining(name).model.encoder.feature_encoder)
@@ -93,6 +100,36 @@ def test_every_recipe_has_the_papers_frames(name):
     assert encoder.frames(399) < 1
     assert [encoder.frames(length) for length in samples] == [1, 49, 749, 781, 999, 1249]
     assert encoder.frames(torch.tensor(samples)).tolist() == [1, 49, 749, 781, 999, 1249]
+
+
+@pytest.mark.parametrize("name", recipe_names("pretrain", "wav2vec"))
+def test_every_wav2vec_recipe_has_the_papers_frames(name):
+    """30 ms every 10 ms, the first prediction 30 ms ahead, and about 210 ms (810 ms large) of context."""
+    with torch.device("meta"):
+        model = Wav2Vec(pretraining_recipe(name).model)
+    features, context = model.encoder.feature_encoder, model.encoder.context_network
+    assert (features.receptive_field, features.hop, model.offset) == (465, 160, 3)
+    assert [features.frames(length) for length in (464, 465, 16_000, 150_000)] == [0, 1, 98, 935]
+    assert context.receptive_field == (79 if name == "wav2vec-large" else 19)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [("wav2vec", 400_000), ("wav2vec-large", 400_000), ("wav2vec-libri80", 40_000), ("wav2vec-wsj", 40_000)],
+)
+def test_wav2vec_learns_as_published(name, steps):
+    """1e-7 to 5e-3 in 500 updates, then half a cosine down to 1e-6; crops of 150,000 samples, 80 of them an update."""
+    config = pretraining_recipe(name)
+    rate = {
+        update: learning_rate(config.training.schedule, update, steps)
+        for update in (0, 250, 500, 500 + (steps - 500) // 2, steps)
+    }
+    assert config.steps == steps
+    assert list(rate.values()) == pytest.approx([1e-7, 2.5e-3, 5e-3, 2.5e-3, 1e-6], rel=1e-3)
+    assert (config.model.steps, config.model.contrast.distractors) == (12, 10)
+    assert round(config.data.crop_seconds * 16_000) == 150_000
+    assert config.training.batch_seconds * 16_000 == 8 * 1_500_000
+    assert config.training.optimizer == OptimizerConfig((0.9, 0.999), 1e-8, 0.0, 25.0)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +172,7 @@ def test_pretraining_hears_as_much_audio_an_update_as_published(name, gpus, samp
     assert training.bucket_seconds * 16_000 == samples
 
 
+WAV2VEC = ("wav2vec", "wav2vec-large", "wav2vec-libri80", "wav2vec-wsj")
 FAIRSEQ = {  # GPUs x parts, max_tokens, updates, rate, frozen updates, time and channel mask_prob, LayerDrop
     "ctc-base-10m": (8, 3_200_000, 13_000, 5e-5, 10_000, 0.65, 0.25, 0.1),
     "ctc-base-1h": (8, 3_200_000, 13_000, 5e-5, 10_000, 0.65, 0.25, 0.1),
@@ -190,11 +228,11 @@ def test_the_two_families(name):
 
 def test_every_value_of_a_recipe_has_a_source():
     folder = Path(firstwords.recipes.__file__).parent
-    for name in ("wav2vec2-base", "wav2vec2-large", "wav2vec2-large-vox", *FAIRSEQ):
+    for name in ("wav2vec2-base", "wav2vec2-large", "wav2vec2-large-vox", *FAIRSEQ, *WAV2VEC):
         for line in (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
             value = line.partition("#")[0].rstrip()
-            if value and not value.endswith(":") and not value.startswith("kind:"):
-                assert re.search(r"# .*(\[[PC]|\[cmd|ours|as the source)", line), f"{name}: {line}"
+            if value and not value.endswith(":") and not value.startswith(("kind:", "objective:")):
+                assert re.search(r"# .*(\[[PCS]|\[cmd|ours|as the source)", line), f"{name}: {line}"
 
 
 def test_a_recipe_of_ones_own(tmp_path):

@@ -13,26 +13,30 @@ from rich.console import Console
 from torch import Tensor
 
 from firstwords.checkpoints.models import load_encoder_weights
+from firstwords.coder import Coder
 from firstwords.config import to_dict
+from firstwords.corpus.languages import language_notes
 from firstwords.errors import CheckpointError, FirstwordsError
-from firstwords.models.wav2vec2 import EncoderConfig
-from firstwords.recipes import load_recipe, recipe_names
+from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2
+from firstwords.recipes import WAV2VEC2, load_recipe, recipe_names
 from firstwords.report.curves import leave_curves
+from firstwords.report.languages import leave_languages
 from firstwords.text.alphabet import transcript_of
+from firstwords.training.audio_only import AudioOnlyConfig
 from firstwords.training.config import check_training
-from firstwords.training.continued import pretraining_start
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.training.finetune import Finetuning
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.launch import in_processes
 from firstwords.training.loop import train
-from firstwords.training.pretrain import PretrainConfig, Pretraining
+from firstwords.training.objectives import OBJECTIVES, described, objective_of
+from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.processes import Processes
 from firstwords.training.run import SKIPPED, Run
 from firstwords.training.task import Task
 
 
-def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig, source: str | None = None) -> int:
+def pretrain(corpora: Sequence[Path], out: Path, config: AudioOnlyConfig, source: str | None = None) -> int:
     """Pre-trains on audio alone, or goes on with the run in `out`.
 
     Args:
@@ -51,22 +55,31 @@ def pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig, source:
     return in_processes(config.training.processes, _pretrain, corpora, out, config, source)
 
 
-def _pretrain(corpora: Sequence[Path], out: Path, config: PretrainConfig, source: str | None) -> int:
+def _pretrain(corpora: Sequence[Path], out: Path, config: AudioOnlyConfig, source: str | None) -> int:
     """`pretrain` in one of its processes."""
     processes = Processes(config.training.device)
+    objective = OBJECTIVES[objective_of(config)]
     weights = None
     if source is not None:
-        start = pretraining_start(source, config.model)
+        start = objective.start(source, config.model)
         config, weights = replace(config, model=start.model), start.weights
         _say(start.notes, processes)
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
     data = config.data
-    training, validation = choose_splits(utterances, data.train, data.valid, data.held_out)
-    task = Pretraining(config, training, validation, processes, skipped, weights)
+    balanced = data.language_alpha is not None
+    training, validation = choose_splits(utterances, data.train, data.valid, data.held_out, balanced)
+    _say(language_notes(training), processes)
+    task = objective.task(config, training, validation, processes, skipped, weights)
     facts = fingerprint(task.training) | ({} if source is None else {"source": source})
-    run = Run(out, "pretrain", to_dict(config), facts, processes.main, config.training.tensorboard)
-    return run_task(task, config, run, facts, len(task.validation), skipped, processes)
+    run = Run(out, "pretrain", described(config), facts, processes.main, config.training.tensorboard)
+    unfinished = run.status.get("state") != "finished"
+    code = run_task(task, config, run, facts, len(task.validation), skipped, processes)
+    if code == 0 and unfinished and processes.main and task.languages:
+        model, seconds = task.model.eval(), data.valid_seconds / len(task.languages)
+        codes = Coder(model) if isinstance(model, Wav2Vec2) and model.config.quantize_targets else None
+        leave_languages(out, task.training, task.validation, data.language_alpha, codes, _console(processes), seconds)
+    return code
 
 
 def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneConfig) -> int:
@@ -110,7 +123,7 @@ def _finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneC
 def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig, dict[str, Tensor] | None, list[str]]:
     """The encoder's configuration, its weights unless they shall be random, and what the user should know."""
     if not Path(source).exists():
-        if source in (recipes := recipe_names("pretrain")):
+        if source in (recipes := recipe_names("pretrain", WAV2VEC2)):
             return load_recipe(source, "pretrain", PretrainConfig).model.encoder, None, []
         if near := difflib.get_close_matches(source, recipes, n=1):
             raise CheckpointError(f"{source}: no run here, and no recipe; did you mean {near[0]!r}?")
@@ -127,9 +140,12 @@ def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig,
 
 def _say(notes: Sequence[str], processes: Processes) -> None:
     """Once, however many processes there are."""
-    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
     for note in notes:
-        console.print(note)
+        _console(processes).print(note)
+
+
+def _console(processes: Processes) -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
 
 
 def run_task(
@@ -142,7 +158,7 @@ def run_task(
     processes: Processes,
 ) -> int:
     """Says what will be trained on what, trains, and says how it ended."""
-    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
+    console = _console(processes)
     if run.status.get("state") == "finished":
         console.print(f"{run.folder}: finished already after {run.status.get('update')} updates")
         return 0

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from firstwords.checkpoints.models import load_encoder_weights
-from firstwords.models.wav2vec2 import Wav2Vec2Encoder
+from firstwords.checkpoints.models import AnyEncoder, load_any_encoder
 from firstwords.nn.lengths import normalize_waveform
 
 
@@ -18,10 +17,11 @@ class Encoder(nn.Module):
     """A pre-trained encoder as a torch module: waveforms (B, samples) to features (B, T, D).
 
     Layers are numbered from 0, the input of the first block, to `layers`, the output of the last. Transformers'
-    `hidden_states` are numbered alike; fairseq counts blocks from 0, so that its layer 14 is 15 here.
+    `hidden_states` are numbered alike; fairseq counts blocks from 0, so that its layer 14 is 15 here. In wav2vec
+    (2019) the blocks are the layers of the context network: layer 0 is the latents z, None the context c.
     """
 
-    def __init__(self, encoder: Wav2Vec2Encoder) -> None:
+    def __init__(self, encoder: AnyEncoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.dim: int = encoder.dim
@@ -92,7 +92,7 @@ def load_encoder(place: str | Path, device: str = "auto", adapter: str | None = 
     Raises:
         CheckpointError: nothing there, cut short, or without an encoder.
     """
-    encoder, _ = load_encoder_weights(place, adapter)
+    encoder, _ = load_any_encoder(place, adapter)
     return Encoder(encoder).eval().to(choose_device(device))
 
 

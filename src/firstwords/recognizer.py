@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.batching import by_length, padded
 from firstwords.checkpoints.models import load_ctc
 from firstwords.corpus.parallel import map_in_order
 from firstwords.decoding.aligned_text import Alignment, align_text
@@ -41,8 +42,6 @@ from firstwords.windows import WindowConfig, emissions
 
 __all__ = ["Recognizer", "Settings", "Source", "Transcript"]
 
-SPARE = 0.1
-"""Share of a batch that may be padding on a CPU, where a batch is hardly faster than its utterances one by one."""
 READ_AHEAD = 64
 """Recordings that are read and sorted by length at a time, so that batches need little padding."""
 
@@ -222,15 +221,11 @@ class Recognizer:
         """Transcripts of recordings that are in memory."""
 
         def batches() -> Iterator[tuple[list[int], list[Tensor]]]:
-            batch: list[int] = []
-            for number in [*sorted(recordings, key=lambda n: len(recordings[n]), reverse=True), None]:
-                if batch and (number is None or self._apart(recordings, batch, number, batch_samples)):
-                    logits, lengths = self.emissions([recordings[n] for n in batch])
-                    valid = zip(logits.float().cpu(), lengths.tolist(), strict=True)
-                    yield batch, [row[:length].log_softmax(-1) for row, length in valid]
-                    batch = []
-                if number is not None:
-                    batch.append(number)
+            lengths = {number: len(samples) for number, samples in recordings.items()}
+            for batch in by_length(lengths, batch_samples, self.device):
+                logits, frames = self.emissions([recordings[number] for number in batch])
+                valid = zip(logits.float().cpu(), frames.tolist(), strict=True)
+                yield batch, [row[:length].log_softmax(-1) for row, length in valid]
 
         found = {}
         for batch, log_probabilities, hypotheses in decode(batches()):
@@ -240,12 +235,6 @@ class Recognizer:
                 if heard is not None:
                     heard(duration)
         return found
-
-    def _apart(self, recordings: dict[int, Tensor], batch: list[int], number: int, batch_samples: int) -> bool:
-        """Does a recording, not longer than those of the batch, begin the next one?"""
-        longest = len(recordings[batch[0]])
-        spare = SPARE if self.device.type == "cpu" else 1.0
-        return longest * (len(batch) + 1) > batch_samples or len(recordings[number]) < (1 - spare) * longest
 
     def _long(
         self, recording: Recording, batch_seconds: float, decode: _Decode, heard: Callable[[float], None] | None
@@ -340,8 +329,10 @@ class Recognizer:
         """Logits (B, T, labels) of waveforms (samples,) each, heard whole, and their valid frames (B,)."""
         shortest = self.model.encoder.feature_encoder.receptive_field
         config = self.model.encoder.config
-        padded, lengths = _batch(waveforms, shortest, config.normalize_waveform, config.normalize_epsilon)
-        return self.model(padded.to(self.device), lengths.to(self.device))
+        if config.normalize_waveform:
+            waveforms = [normalize_waveform(one[None], epsilon=config.normalize_epsilon)[0] for one in waveforms]
+        together, lengths = padded(waveforms, shortest)
+        return self.model(together.to(self.device), lengths.to(self.device))
 
     def _labels(self, log_probabilities: Tensor, hypothesis: Hypothesis, first: int) -> list[Label]:
         """The labels of a reading with their frames, `first` frames into the recording."""
@@ -392,14 +383,3 @@ class Recognizer:
 
 
 _Decode = Callable[[Iterable[tuple[Any, list[Tensor]]]], Iterator[tuple[Any, list[Tensor], list[list[Hypothesis]]]]]
-
-
-def _batch(waveforms: list[Tensor], shortest: int, normalize: bool, epsilon: float = 1e-5) -> tuple[Tensor, Tensor]:
-    """(B, samples) and (B,) lengths; normalised if asked, then padded, to at least one frame."""
-    if normalize:
-        waveforms = [normalize_waveform(waveform[None], epsilon=epsilon)[0] for waveform in waveforms]
-    lengths = torch.tensor([max(len(waveform), shortest) for waveform in waveforms])
-    padded = torch.zeros(len(waveforms), int(lengths.max()))
-    for row, waveform in zip(padded, waveforms, strict=True):
-        row[: len(waveform)] = waveform
-    return padded, lengths

@@ -1,4 +1,4 @@
-"""A recording of any length through the network in constant memory: emissions as if it had been heard at once.
+"""A recording of any length through the network in constant memory: emissions, or features, as if heard at once.
 
 What is exact and what is not. The waveform's normalisation and the norms over time in front of the Transformer take
 their statistics over the whole recording, gathered in passes of their own, and the convolutions run on from block to
@@ -10,7 +10,7 @@ emissions differ a little near a window's edges, and with `WindowConfig.seconds`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -113,28 +113,45 @@ def gather_statistics(encoder: Wav2Vec2Encoder, blocks: Callable[[], Iterable[Te
 
 @torch.inference_mode()
 def latents(
-    encoder: Wav2Vec2Encoder, blocks: Iterable[Tensor], statistics: Statistics, device: torch.device
+    encoder: Wav2Vec2Encoder,
+    blocks: Iterable[Tensor],
+    statistics: Statistics,
+    device: torch.device,
+    after: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Tensor]:
-    """The Transformer's inputs (t, D), block by block; joined they are those of the whole recording."""
+    """The Transformer's inputs (t, D), block by block; joined they are those of the whole recording.
+
+    Args:
+        encoder: whose front end is used.
+        blocks: samples (n,) as recorded, of any lengths.
+        statistics: what to normalise by.
+        device: where the encoder is.
+        after: what becomes of the latents (1, t, C), frame by frame; None makes them the Transformer's inputs.
+    """
     front = encoder.feature_encoder
+    after = after or (lambda found: encoder.projection(encoder.latent_norm(found)))
     waiting, given = torch.zeros(0), 0
     for block in blocks:
         waiting = torch.cat([waiting, statistics.normalized(block)])
         if (frames := front.frames(len(waiting))) >= 1:
-            yield _latents(encoder, waiting, statistics, device)
+            yield _latents(encoder, waiting, statistics, device, after)
             waiting = waiting[frames * front.hop :]
             given += frames
     if not given:  # too short for a single frame
         padded = torch.zeros(front.receptive_field)
         padded[: len(waiting)] = waiting
-        yield _latents(encoder, padded, statistics, device)
+        yield _latents(encoder, padded, statistics, device, after)
 
 
-def _latents(encoder: Wav2Vec2Encoder, samples: Tensor, statistics: Statistics, device: torch.device) -> Tensor:
+def _latents(
+    encoder: Wav2Vec2Encoder,
+    samples: Tensor,
+    statistics: Statistics,
+    device: torch.device,
+    after: Callable[[Tensor], Tensor],
+) -> Tensor:
     lengths = torch.tensor([len(samples)], device=device)
-    found = encoder.feature_encoder(samples[None].to(device), lengths, statistics.features)
-    inputs: Tensor = encoder.projection(encoder.latent_norm(found))[0]
-    return inputs
+    return after(encoder.feature_encoder(samples[None].to(device), lengths, statistics.features))[0]
 
 
 @dataclass(frozen=True)
@@ -177,15 +194,23 @@ def windows(pieces: Iterable[Tensor], core: float, context: int) -> Iterator[Win
 
 
 @torch.inference_mode()
-def window_emissions(model: CTCModel, inputs: Iterable[Window], batch_frames: int) -> Iterator[Tensor]:
-    """Logits (t, V) of the cores, on the CPU, window after window; several of equal length in one batch."""
+def window_outputs(
+    compute: Callable[[Tensor, Tensor], Tensor], inputs: Iterable[Window], batch_frames: int
+) -> Iterator[Tensor]:
+    """What the network makes of the cores (t, V), on the CPU, window after window.
+
+    Args:
+        compute: inputs (B, W, D) and lengths (B,) to outputs (B, W, V).
+        inputs: windows; several of equal length go in one batch.
+        batch_frames: most frames in one batch.
+    """
     batch: list[Window] = []
 
     def flush() -> Iterator[Tensor]:
         stacked = torch.stack([window.inputs for window in batch])
         lengths = torch.full((len(batch),), stacked.shape[1], device=stacked.device)
-        logits = model.output(model.encoder.contextualize(stacked, lengths).features).cpu()
-        for row, window in zip(logits, batch, strict=True):
+        outputs = compute(stacked, lengths).cpu()
+        for row, window in zip(outputs, batch, strict=True):
             yield row[window.first : window.last]
 
     for window in inputs:
@@ -215,8 +240,50 @@ def emissions(
         batch_seconds: most audio in one batch of windows.
         device: where the model is.
     """
-    per_second = SAMPLE_RATE / model.encoder.feature_encoder.hop
-    statistics = gather_statistics(model.encoder, blocks)
-    inputs = latents(model.encoder, blocks(), statistics, device)
+
+    def logits(inputs: Tensor, lengths: Tensor) -> Tensor:
+        found: Tensor = model.output(model.encoder.contextualize(inputs, lengths).features)
+        return found
+
+    yield from _outputs(model.encoder, logits, blocks, config, batch_seconds, device)
+
+
+def layer_features(
+    encoder: Wav2Vec2Encoder,
+    layers: Sequence[int | None],
+    mix: Callable[[list[Tensor]], Tensor],
+    blocks: Callable[[], Iterable[Tensor]],
+    config: WindowConfig,
+    batch_seconds: float,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    """What `mix` makes of some layers (B, T, D) of a recording: (t, D), part by part, on the CPU.
+
+    Args:
+        encoder: in evaluation mode.
+        layers: as `firstwords.encoder.Encoder.forward` numbers them.
+        mix: those layers to one.
+        blocks, config, batch_seconds, device: see `emissions`.
+    """
+    last = None if None in layers else max(layer for layer in layers if layer is not None)
+
+    def features(inputs: Tensor, lengths: Tensor) -> Tensor:
+        states: list[Tensor] = []
+        output = encoder.contextualize(inputs, lengths, layer=last, states=states).features
+        return mix([output if layer is None else states[layer] for layer in layers])
+
+    yield from _outputs(encoder, features, blocks, config, batch_seconds, device)
+
+
+def _outputs(
+    encoder: Wav2Vec2Encoder,
+    compute: Callable[[Tensor, Tensor], Tensor],
+    blocks: Callable[[], Iterable[Tensor]],
+    config: WindowConfig,
+    batch_seconds: float,
+    device: torch.device,
+) -> Iterator[Tensor]:
+    per_second = SAMPLE_RATE / encoder.feature_encoder.hop
+    inputs = latents(encoder, blocks(), gather_statistics(encoder, blocks), device)
     cut = windows(inputs, config.seconds * per_second // 1, round(config.context * per_second))
-    yield from window_emissions(model, cut, round(batch_seconds * per_second))
+    yield from window_outputs(compute, cut, round(batch_seconds * per_second))

@@ -250,7 +250,7 @@ class TestIllness:
         self, level: float, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Were they let through: the run is not called healthy."""
-        monkeypatch.setattr("firstwords.training.pretrain.is_silent", lambda waveform: False)
+        monkeypatch.setattr("firstwords.training.audio_only.is_silent", lambda waveform: False)
         corpus = write_corpus(tmp_path / "corpus", [0.5] * 6)
         for number in range(6):
             soundfile.write(corpus / f"{number}.wav", np.full(8000, level), 16_000)

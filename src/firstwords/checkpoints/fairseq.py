@@ -30,7 +30,7 @@ def wav2vec2_config(cfg: Mapping[str, Any], loss_weights: list[float], normalize
     for key, value in _WANTED.items():
         if cfg.get(key, value) != value:
             raise CheckpointError(f"{key} = {cfg[key]!r}: only {value!r} is read")
-    layers = _conv_layers(cfg["conv_feature_layers"])
+    layers = conv_layers(cfg["conv_feature_layers"])
     temperature = cfg["latent_temp"]
     if isinstance(temperature, str):
         temperature = ast.literal_eval(temperature)
@@ -174,7 +174,7 @@ def _our_name(name: str) -> str:
     raise CheckpointError(f"{name}: not a part of wav2vec 2.0 that fairseq's published models have")
 
 
-def _conv_layers(text: str) -> list[tuple[int, int, int]]:
+def conv_layers(text: str) -> list[tuple[int, int, int]]:
     """fairseq writes convolutions as Python: "[(512, 10, 5)] + [(512, 3, 2)] * 4". Only lists, + and * are read."""
 
     def value(node: ast.expr) -> Any:

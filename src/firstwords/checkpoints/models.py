@@ -11,8 +11,12 @@ from firstwords.config import from_dict
 from firstwords.errors import CheckpointError
 from firstwords.models.classifier import Classifier, ClassifierConfig
 from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.models.wav2vec import Wav2Vec, Wav2VecConfig, Wav2VecEncoder
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
 from firstwords.text.alphabet import Alphabet
+
+AnyEncoder = Wav2Vec2Encoder | Wav2VecEncoder
+"""They take waveforms, lengths, layer= and states=; have `config`, `frames`, `feature_encoder`, `dim` and `layers`."""
 
 
 def load_encoder_weights(place: str | Path, adapter: str | None = None) -> tuple[Wav2Vec2Encoder, Checkpoint]:
@@ -23,6 +27,16 @@ def load_encoder_weights(place: str | Path, adapter: str | None = None) -> tuple
     """
     checkpoint, where = open_checkpoint(place, adapter)
     return encoder_of(checkpoint, where), checkpoint
+
+
+def load_any_encoder(place: str | Path, adapter: str | None = None) -> tuple[AnyEncoder, Checkpoint]:
+    """The encoder of whatever `open_checkpoint` opens, of any method, and the checkpoint it came from.
+
+    Raises:
+        CheckpointError: missing, cut short, or of another shape than its configuration says.
+    """
+    checkpoint, where = open_checkpoint(place, adapter)
+    return any_encoder_of(checkpoint, where), checkpoint
 
 
 def load_ctc(place: str | Path, adapter: str | None = None) -> tuple[CTCModel, Checkpoint]:
@@ -72,8 +86,16 @@ def load_alphabet(place: Path) -> Alphabet:
     return Alphabet.from_dict(checkpoint.state["alphabet"], where)
 
 
+def any_encoder_of(checkpoint: Checkpoint, where: str) -> AnyEncoder:
+    """The encoder in a checkpoint, of any method. Raises CheckpointError where it has none or another shape."""
+    if checkpoint.kind == "classifier":
+        inside: AnyEncoder = classifier_of(checkpoint, where).encoder
+        return inside
+    return wav2vec_of(checkpoint, where).encoder if checkpoint.kind == "wav2vec" else encoder_of(checkpoint, where)
+
+
 def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
-    """The encoder in a checkpoint. Raises CheckpointError where it has none or another shape."""
+    """The wav2vec 2.0 encoder in a checkpoint. Raises CheckpointError where it has none or another shape."""
     encoder = Wav2Vec2Encoder(encoder_config(checkpoint, where))
     start = "encoder."
     weights = {name.removeprefix(start): v for name, v in checkpoint.weights.items() if name.startswith(start)}
@@ -98,6 +120,13 @@ def classifier_of(checkpoint: Checkpoint, where: str) -> Classifier:
 def pretraining_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2:
     """The network of a checkpoint of kind "wav2vec2". Raises CheckpointError where it has another shape."""
     model = Wav2Vec2(from_dict(Wav2Vec2Config, checkpoint.config, where))
+    load_weights(model, checkpoint.weights, where)
+    return model
+
+
+def wav2vec_of(checkpoint: Checkpoint, where: str) -> Wav2Vec:
+    """The network of a checkpoint of kind "wav2vec". Raises CheckpointError where it has another shape."""
+    model = Wav2Vec(from_dict(Wav2VecConfig, checkpoint.config, where))
     load_weights(model, checkpoint.weights, where)
     return model
 

@@ -29,7 +29,7 @@ class Checkpoint:
     """A model at one moment."""
 
     kind: str
-    """"wav2vec2" (pre-training model) or "ctc" (recogniser)."""
+    """"wav2vec2", "wav2vec" (pre-training models), "ctc" (recogniser), ..."""
     config: dict[str, Any]
     """The model's configuration, as `config.to_dict` has it."""
     weights: dict[str, Tensor]

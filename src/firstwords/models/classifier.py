@@ -226,6 +226,11 @@ class Classifier(nn.Module):
             states: list[Tensor] = []
             features = self.encoder(waveforms, lengths, **more, states=states).features
             found = [*states[:-1], features] if self.config.head.final_norm else states
+            if len(widths := {state.shape[-1] for state in found}) > 1:
+                raise ConfigError(
+                    f"head: layers of this encoder are {', '.join(map(str, sorted(widths)))} wide and cannot be "
+                    "summed; take the last alone: --head.layers last"
+                )
         if self.config.head.normalize:
             found = [F.layer_norm(state, state.shape[-1:]) for state in found]
         return found, self.encoder.frames(lengths)

@@ -13,10 +13,12 @@ from torch import nn
 from firstwords.config import from_dict, to_dict
 from firstwords.errors import CheckpointError
 from firstwords.models.log_mel import LogMelConfig, LogMelEncoder
+from firstwords.models.wav2vec import Wav2VecEncoder, Wav2VecEncoderConfig
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Encoder
 
 ENCODERS: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "wav2vec2": (EncoderConfig, Wav2Vec2Encoder),
+    "wav2vec": (Wav2VecEncoderConfig, Wav2VecEncoder),
     "log_mel": (LogMelConfig, LogMelEncoder),
 }
 """Configuration and module of each kind."""

@@ -20,8 +20,8 @@ import numpy as np
 
 from firstwords.config import read_yaml, to_dict
 from firstwords.errors import CheckpointError, FirstwordsError
-from firstwords.recipes import load_recipe, recipe_names
-from firstwords.training.pretrain import PretrainConfig
+from firstwords.recipes import recipe_names
+from firstwords.training.objectives import pretraining_recipe
 from firstwords.training.run import CONFIG, LOG, read_log
 
 Kind = Literal["pretrain", "finetune"]
@@ -199,7 +199,7 @@ def _recipe(found: Mapping[str, Any]) -> str:
     if found.get("kind") == "finetune":
         return FINETUNED_AS
     model = found["config"].get("model") if isinstance(found.get("config"), dict) else None
-    same = [n for n in recipe_names("pretrain") if to_dict(load_recipe(n, "pretrain", PretrainConfig).model) == model]
+    same = [n for n in recipe_names("pretrain") if to_dict(pretraining_recipe(n).model) == model]
     return same[0] if same else ""
 
 

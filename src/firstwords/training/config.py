@@ -12,8 +12,8 @@ from firstwords.errors import ConfigError
 class ScheduleConfig:
     """Learning rate over the updates."""
 
-    kind: Literal["linear", "tri-stage"] = "linear"
-    """"linear": warm-up, then linear decay to 0 (pre-training); "tri-stage": warm-up, hold, exponential decay."""
+    kind: Literal["linear", "tri-stage", "cosine"] = "linear"
+    """After the warm-up "linear" decay to 0 (wav2vec 2.0), half a "cosine" (wav2vec); "tri-stage": hold, then fall."""
     peak: float = 5e-4
     """Highest learning rate. Source: BASE."""
     warmup: float = 0.08
@@ -21,9 +21,9 @@ class ScheduleConfig:
     hold: float = 0.4
     """tri-stage: share of the updates at the peak. Source: wav2vec 2.0 section 4.3."""
     first_scale: float = 0.01
-    """tri-stage: rate at update 0, as a share of the peak. Source: fairseq."""
+    """tri-stage, cosine: rate at update 0, as a share of the peak. Source: fairseq."""
     last_scale: float = 0.05
-    """tri-stage: rate at the end, as a share of the peak. Source: fairseq."""
+    """tri-stage, cosine: rate at the end, as a share of the peak. Source: fairseq."""
 
 
 @dataclass(frozen=True)

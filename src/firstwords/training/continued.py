@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
-from firstwords.checkpoints.models import encoder_of, pretraining_of
+from firstwords.checkpoints.models import encoder_of, pretraining_of, wav2vec_of
 from firstwords.checkpoints.sources import open_checkpoint
+from firstwords.errors import CheckpointError
+from firstwords.models.wav2vec import Wav2VecConfig
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config
 
 
@@ -15,7 +18,7 @@ from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config
 class Start:
     """A model to go on from."""
 
-    model: Wav2Vec2Config
+    model: Any
     """The recipe's objective on the model's architecture."""
     weights: dict[str, Tensor]
     """Of all that is kept, by our names."""
@@ -61,6 +64,34 @@ def pretraining_start(source: str, recipe: Wav2Vec2Config) -> Start:
         quantize_inputs=found.quantize_inputs,
     )
     return Start(merged, dict(model.state_dict()), notes)
+
+
+def wav2vec_start(source: str, recipe: Wav2VecConfig) -> Start:
+    """Where pre-training of wav2vec goes on from `source`: its networks and weights, the recipe's dropouts and loss.
+
+    The maps that predict are kept where the recipe wants as many, and start anew where it does not.
+
+    Raises:
+        CheckpointError: nothing to read there, or a model of another method.
+    """
+    checkpoint, where = open_checkpoint(source)
+    if checkpoint.kind != "wav2vec":
+        raise CheckpointError(
+            f"{where}: holds a model of kind {checkpoint.kind!r}; pre-training of wav2vec goes on from wav2vec only"
+        )
+    found = wav2vec_of(checkpoint, where)
+    notes = [f"{source}: {note}" for note in checkpoint.state.get("notes", ())]
+    weights = dict(found.state_dict())
+    if found.config.steps != recipe.steps:
+        notes.append(f"{source}: predicts {found.config.steps} steps, the recipe {recipe.steps}: their maps start anew")
+        weights = {name: value for name, value in weights.items() if not name.startswith("predictions.")}
+    encoder = replace(
+        found.config.encoder,
+        latent_dropout=recipe.encoder.latent_dropout,
+        context_dropout=recipe.encoder.context_dropout,
+        context_network=replace(found.config.encoder.context_network, dropout=recipe.encoder.context_network.dropout),
+    )
+    return Start(replace(recipe, encoder=encoder), weights, notes)
 
 
 def _architecture(found: EncoderConfig, recipe: EncoderConfig) -> EncoderConfig:

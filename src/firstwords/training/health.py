@@ -87,12 +87,13 @@ class Health:
 
     def _say(self, update: int, bits: float, chance: float, accuracy: float, perplexity: float, before: Verdict) -> str:
         if self.verdict == "collapsed":
+            codes = f" with {perplexity:.1f} codes in use (the fewest possible: {self.codebooks})"
+            codes = codes if self.codebooks else ""
             return (
-                f"COLLAPSED after {update} updates: accuracy {accuracy:.2f} with {perplexity:.1f} codes in use "
-                f"(the fewest possible: {self.codebooks}); the loss of {bits:.2f} bits means nothing any more. "
-                "Mend: more audio per update (training.batch_seconds), a lower rate (training.schedule.peak) or a "
-                "longer warm-up; look for constant, silent or repeated recordings (firstwords audit). Start again in "
-                "a new folder."
+                f"COLLAPSED after {update} updates: accuracy {accuracy:.2f}{codes}; the loss of "
+                f"{bits:.2f} bits means nothing any more. Mend: more audio per update (training.batch_seconds), a "
+                "lower rate (training.schedule.peak) or a longer warm-up; look for constant, silent or repeated "
+                "recordings (firstwords audit). Start again in a new folder."
             )
         if self.verdict != "healthy" and self._lowest < AT_CHANCE - 0.03:
             return (

@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from firstwords.audio import SAMPLE_RATE
-from firstwords.config import to_dict
-from firstwords.corpus.batches import Bucket, UpdatePlan, share
 from firstwords.corpus.utterance import Utterance
-from firstwords.errors import AudioError, ConfigError, CorpusError
 from firstwords.losses.contrastive import (
     ContrastIndices,
     contrast_indices,
@@ -25,54 +21,21 @@ from firstwords.losses.contrastive import (
 )
 from firstwords.losses.diversity import diversity_loss
 from firstwords.models.wav2vec2 import Wav2Vec2, Wav2Vec2Config
-from firstwords.nn.lengths import normalize_waveform
 from firstwords.nn.masking import draw_spans, leave_one, thin_masks
 from firstwords.nn.quantizer import gumbel_noise, perplexity
-from firstwords.training.config import TrainingConfig
-from firstwords.training.data import Skipped, id_bytes, is_silent, pad, read_waveform, sample_lengths
+from firstwords.training.audio_only import AudioOnly, AudioOnlyConfig
+from firstwords.training.data import Skipped, pad
 from firstwords.training.health import Health
-from firstwords.training.loader import Loader
 from firstwords.training.processes import Processes
 from firstwords.training.task import Sums
 
-VALIDATION_SEED = 1_000_003
-"""Masks and distractors of validation are the same in every run of the same data."""
-
 
 @dataclass(frozen=True)
-class PretrainDataConfig:
-    """Which audio is listened to."""
-
-    min_seconds: float = 2.0
-    """Shorter utterances are left out: 32 k samples. Source: wav2vec 2.0 section 4.2."""
-    crop_seconds: float = 15.625
-    """Longer utterances are cropped at random: 250 k samples BASE, 20 s (320 k) LARGE."""
-    train: tuple[str, ...] = ("train",)
-    """Splits to listen to; utterances without any split always count."""
-    valid: tuple[str, ...] = ("dev", "valid", "validation")
-    """Splits to validate on."""
-    held_out: float = 0.01
-    """Share of the training utterances to validate on where no utterance is in a `valid` split."""
-    valid_seconds: float = 1800.0
-    """Most audio of a validation."""
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """A pre-training run, as a recipe describes it."""
+class PretrainConfig(AudioOnlyConfig):
+    """A pre-training run of wav2vec 2.0, as a recipe describes it."""
 
     model: Wav2Vec2Config = field(default_factory=Wav2Vec2Config)
     """The model and its objective."""
-    data: PretrainDataConfig = field(default_factory=PretrainDataConfig)
-    """Which audio."""
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    """How much at a time, how fast."""
-    steps: int = 400_000
-    """Updates. Source: BASE."""
-    seed: int = 1
-    """Of weights, order, crops, masks, distractors and noise. Source: fairseq."""
-    chance_patience: int = 20_000
-    """Updates after which a loss still at chance level means that the run is stuck."""
 
 
 @dataclass
@@ -93,6 +56,8 @@ class PretrainBatch:
     """How many candidates each utterance has."""
     frames: int
     """Valid frames, of all utterances."""
+    languages: list[str]
+    """One an utterance."""
 
 
 @dataclass
@@ -106,14 +71,13 @@ class WholeUpdate:
     """LayerDrop's choice."""
 
 
-class Pretraining:
+class Pretraining(AudioOnly[PretrainBatch]):
     """wav2vec 2.0's objective as a Task of the loop.
 
     `weights` of a model to go on from replace those that the seed draws.
     """
 
     kind = "wav2vec2"
-    best_is_low = "bits"
 
     def __init__(
         self,
@@ -124,78 +88,21 @@ class Pretraining:
         skipped: Skipped,
         weights: dict[str, Tensor] | None = None,
     ) -> None:
-        self.settings = config
-        self.skipped = skipped
-        self.processes = processes
         torch.manual_seed(config.seed)
-        self.model = Wav2Vec2(config.model)
-        if weights is not None:
-            self.model.load_state_dict(self.model.state_dict() | weights)
+        model = Wav2Vec2(config.model)
         codebooks = config.model.quantizer.groups * config.model.quantize_targets
-        self.health = Health(config.chance_patience, codebooks, codebooks * config.model.quantizer.entries)
-        self.crop = round(config.data.crop_seconds * SAMPLE_RATE)
-        self.training = self._usable(training)
-        self.validation = self._usable(validation)
-        sizes = config.training
-        plan = UpdatePlan(
-            np.minimum(sample_lengths(self.training), self.crop),
-            round(sizes.batch_seconds * SAMPLE_RATE),
-            round(sizes.bucket_seconds * SAMPLE_RATE),
-            crop=True,
-            seed=config.seed,
-        )
-        micro = round(sizes.micro_batch_seconds * SAMPLE_RATE)
-        self.loader = Loader(plan, self._load, micro, processes.rank, processes.count, sizes.workers)
-
-    def _usable(self, utterances: Sequence[Utterance]) -> list[Utterance]:
-        """Utterances long enough to be masked and scored."""
-        data = self.settings.data
-        shortest = max(data.min_seconds, self.model.encoder.feature_encoder.receptive_field / SAMPLE_RATE)
-        if shortest > data.crop_seconds:
-            raise ConfigError(f"data: min_seconds ({shortest}) is above crop_seconds ({data.crop_seconds})")
-        kept = []
-        for utterance in utterances:
-            if (utterance.duration or 0) < shortest:
-                self.skipped.add(utterance.id, f"utterance {utterance.id}: shorter than {shortest:g} s")
-            else:
-                kept.append(utterance)
-        if utterances and not kept:
-            raise CorpusError(f"all {len(utterances)} utterances are shorter than data.min_seconds = {shortest:g} s")
-        return kept
-
-    def _load(self, bucket: Bucket, update: int) -> PretrainBatch | None:
-        return self.make_batch([self.training[i] for i in bucket.members], bucket.samples, (self.settings.seed, update))
+        health = Health(config.chance_patience, codebooks, codebooks * config.model.quantizer.entries)
+        super().__init__(config, model, health, training, validation, processes, skipped, weights)
 
     def make_batch(self, utterances: Sequence[Utterance], samples: int, seeds: tuple[int, ...]) -> PretrainBatch | None:
-        """Reads, crops to `samples` and masks utterances; what cannot be read or heard is left out, whole ones noted.
-
-        Every choice is drawn from (seeds, the utterance's id), never from its neighbours.
-        """
-        model, config = self.model, self.settings.model
-        waveforms, masks, scored, randoms, noise_seeds = [], [], [], [], []
-        for utterance in utterances:
-            random = np.random.default_rng([*seeds, *id_bytes(utterance)])
-            try:
-                waveform = read_waveform(utterance, normalize=False)
-            except AudioError as error:
-                self.skipped.add(utterance.id, str(error))
-                continue
-            start = int(random.integers(0, max(0, len(waveform) - samples) + 1))
-            if len(waveform) and is_silent(waveform[start : start + samples]):
-                # Frames that cannot be told apart teach nothing, and many of them keep a run from learning the rest.
-                if is_silent(waveform):
-                    self.skipped.add(utterance.id, f"utterance {utterance.id}: nothing to hear: silence, or one value")
-                continue
-            if config.encoder.normalize_waveform:
-                waveform = normalize_waveform(waveform[None], epsilon=config.encoder.normalize_epsilon)[0]
-            waveform = waveform[start : start + samples]
-            frames = model.encoder.frames(len(waveform))
-            if frames < 1:
-                self.skipped.add(utterance.id, f"utterance {utterance.id}: too short for a single frame")
-                continue
+        """Crops with masks and distractors; see AudioOnly."""
+        config = self.settings.model
+        waveforms, masks, scored, randoms, noise_seeds, languages = [], [], [], [], [], []
+        for waveform, frames, random, language in self.read_crops(utterances, samples, seeds):
             spans = draw_spans(frames, config.mask, random)
             mask = leave_one(spans.mask())
             waveforms.append(waveform)
+            languages.append(language)
             masks.append(mask)
             scored.append(scored_frames(mask, spans, config.contrast))
             randoms.append(random)
@@ -206,7 +113,7 @@ class Pretraining:
             masks = thin_masks(masks, config.mask, randoms[0])
             scored = [part & mask for part, mask in zip(scored, masks, strict=True)]
         padded, lengths = pad(waveforms)
-        frames = model.encoder.frames(padded.shape[1])
+        frames = self.model.encoder.frames(padded.shape[1])
         indices = contrast_indices(masks, scored, frames, config.contrast, randoms)
         together = np.zeros((len(masks), frames), dtype=bool)
         for row, mask in zip(together, masks, strict=True):
@@ -220,6 +127,7 @@ class Pretraining:
             noise_seeds,
             [int(pool.sum()) for pool in pools],
             sum(map(len, masks)),
+            languages,
         )
 
     def count(self, batches: list[PretrainBatch]) -> Tensor:
@@ -301,32 +209,9 @@ class Pretraining:
         ]
         return torch.cat(parts)
 
-    def validate(self, update: int) -> dict[str, float]:
-        """The objective on validation audio, with the same crops, masks and distractors every time."""
-        chosen, seconds = [], 0.0
-        for utterance in sorted(self.validation, key=lambda u: u.id):
-            if seconds < self.settings.data.valid_seconds:
-                chosen.append(utterance)
-                seconds += min(utterance.duration or 0, self.settings.data.crop_seconds)
-        if not chosen:
-            return {}
-        lengths = np.minimum(sample_lengths(chosen), self.crop)
-        bucket_samples, micro_samples = (
-            round(seconds * SAMPLE_RATE)
-            for seconds in (self.settings.training.bucket_seconds, self.settings.training.micro_batch_seconds)
-        )
-        totals: Sums = {}
-        alone = Processes.alone(self.processes.device)
-        for update_buckets in UpdatePlan(lengths, bucket_samples, bucket_samples, crop=True, seed=0).epoch(0):
-            for bucket in share(update_buckets, micro_samples):
-                part = [chosen[i] for i in bucket.members]
-                batch = self.make_batch(part, bucket.samples, (VALIDATION_SEED,))
-                if batch is None or len(batch.indices.scored) == 0:
-                    continue
-                _, sums = self.loss(self.model, batch, update, self.count([batch]), WholeUpdate(None, alone, []))
-                for name, value in sums.items():
-                    totals[name] = totals.get(name, torch.zeros_like(value.cpu())) + value.cpu()
-        return self.describe(totals) if totals else {}
+    def alone(self) -> WholeUpdate:
+        """One part, no other processes, no LayerDrop."""
+        return WholeUpdate(None, Processes.alone(self.processes.device), [])
 
     def describe(self, sums: Sums) -> dict[str, float]:
         """Figures for the log, from sums over an interval."""
@@ -357,10 +242,6 @@ class Pretraining:
         text += f"temp {figures['temperature']:.2f}"
         return text.rstrip()
 
-    def examples(self) -> list[str]:
-        """Codes say nothing to a reader."""
-        return []
-
     def judge(self, update: int, figures: dict[str, float]) -> tuple[str, str | None]:
         """The run's health."""
         sentence = self.health.look(
@@ -372,11 +253,3 @@ class Pretraining:
             figures["unopposed_share"],
         )
         return self.health.verdict, sentence
-
-    def state(self) -> dict[str, Any]:
-        """Nothing besides weights and progress."""
-        return {}
-
-    def config(self) -> dict[str, Any]:
-        """The model's configuration."""
-        return to_dict(self.settings.model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,14 @@ class Progress:
     """Heard so far, by all processes; symbols read, where a task learns from text."""
     best: float = math.inf
     """Lowest validation figure so far."""
+    languages: dict[str, float] = field(default_factory=dict)
+    """Seconds heard of each language, where a task tells several apart."""
+
+    def hear(self, seconds: float, languages: Mapping[str, float]) -> None:
+        """Adds the audio of an update, and how much of it was of which language."""
+        self.audio_seconds += seconds
+        for name, part in languages.items():
+            self.languages[name] = self.languages.get(name, 0.0) + part
 
 
 def snapshot(task: Task[Any], progress: Progress, optimizer: torch.optim.Optimizer | None = None) -> Checkpoint:
@@ -42,7 +51,7 @@ def snapshot(task: Task[Any], progress: Progress, optimizer: torch.optim.Optimiz
         "position": {"epoch": progress.position.epoch, "index": progress.position.index},
         "audio_seconds": progress.audio_seconds,
         "best": None if math.isinf(progress.best) else progress.best,
-    }
+    } | ({"languages": progress.languages} if progress.languages else {})
     weights = dict(task.model.state_dict())
     if task.kind == "adapter":  # the rest lies where it came from and never changes
         weights = {name: value for name, value in task.model.named_parameters() if value.requires_grad}
@@ -67,7 +76,8 @@ def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pro
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     saved = last.state["progress"]
     best = math.inf if saved["best"] is None else saved["best"]
-    progress = Progress(saved["update"], Position(**saved["position"]), saved["audio_seconds"], best)
+    position, languages = Position(**saved["position"]), dict(saved.get("languages", {}))
+    progress = Progress(saved["update"], position, saved["audio_seconds"], best, languages)
     run.forget_after(progress.update)
     return progress
 
@@ -117,7 +127,7 @@ class Meter:
                 "hours_per_update": audio / 3600 / updates,
                 "hours_total": progress.audio_seconds / 3600,
                 "audio_per_second": audio / seconds,
-            }
+            } | {f"hours/{name}": part / 3600 for name, part in progress.languages.items()}
         timing = amounts | {
             "data_wait": (waited - self._waited) / seconds,
             "seconds_left": self.seconds_left(progress),

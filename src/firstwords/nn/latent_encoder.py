@@ -1,0 +1,99 @@
+"""The encoder network of wav2vec and vq-wav2vec: waveform to latents z, one every 10 ms (wav2vec section 2.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from firstwords.errors import ConfigError
+from firstwords.nn.group_norm import group_norm
+from firstwords.nn.strided_convolution import strided_products
+
+ActivationName = Literal["relu", "gelu"]
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
+
+
+@dataclass(frozen=True)
+class LatentEncoderConfig:
+    """Strided convolutions over the waveform, each with a group norm over channels and time together."""
+
+    channels: tuple[int, ...] = (512, 512, 512, 512, 512)
+    """Output channels of each layer. Source: wav2vec section 2.1; large has two more, vq-wav2vec three."""
+    kernels: tuple[int, ...] = (10, 8, 4, 4, 4)
+    """Taps of each layer. Source: wav2vec section 2.1; the further layers of others have 1."""
+    strides: tuple[int, ...] = (5, 4, 2, 2, 2)
+    """Stride of each layer; their product is the hop in samples (160). Source: wav2vec section 2.1."""
+    activation: ActivationName = "relu"
+    """After each norm: "relu" in wav2vec, "gelu" in vq-wav2vec."""
+    affine_norm: bool = True
+    """Whether norms have a weight and a bias for each channel. Source: fairseq (non_affine_group_norm off)."""
+    skip_connections: bool = False
+    """Each layer's input, every stride-th frame of it, added to its output where widths agree. Source: fairseq, off."""
+    residual_scale: float = 0.5
+    """Sums of skip connections are multiplied by its root. Source: fairseq."""
+    log_compression: bool = True
+    """Latents are log(|z| + 1). Source: fairseq's wav2vec recipe; off in vq-wav2vec's."""
+
+
+class LatentEncoder(nn.Module):
+    """Waveforms (B, samples) to latents (B, T, C). Weights start as torch's convolutions do (fairseq wav2vec.py)."""
+
+    def __init__(self, config: LatentEncoderConfig) -> None:
+        super().__init__()
+        shape = (config.channels, config.kernels, config.strides)
+        if len({len(part) for part in shape}) != 1 or min(min(part, default=0) for part in shape) < 1:
+            raise ConfigError(
+                "latent_encoder: channels, kernels and strides must have one number a layer, each at least 1; found "
+                + ", ".join(" ".join(map(str, part)) or "none" for part in shape)
+            )
+        self.config = config
+        inputs = (1, *config.channels[:-1])
+        sizes = zip(inputs, config.channels, config.kernels, config.strides, strict=True)
+        self.layers = nn.ModuleList(nn.Conv1d(i, o, k, s, bias=False) for i, o, k, s in sizes)
+        self.norms = nn.ModuleList(nn.GroupNorm(1, width, affine=config.affine_norm) for width in config.channels)
+        self.output_dim = config.channels[-1]
+
+    def frames(self, samples: Any) -> Any:
+        """Latents that so many samples give (int or integer tensor): floor((n - k) / s) + 1, layer by layer."""
+        for kernel, stride in zip(self.config.kernels, self.config.strides, strict=True):
+            samples = (samples - kernel) // stride + 1
+        return samples
+
+    @property
+    def receptive_field(self) -> int:
+        """Samples behind one latent, and the shortest input (465 for the published models)."""
+        samples = 1
+        for kernel, stride in reversed(list(zip(self.config.kernels, self.config.strides, strict=True))):
+            samples = (samples - 1) * stride + kernel
+        return samples
+
+    @property
+    def hop(self) -> int:
+        """Samples from one latent to the next (160 for the published models)."""
+        return math.prod(self.config.strides)
+
+    def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """Latents (B, T, C). What lies beyond `lengths` (B,) samples never changes the latents before it.
+
+        Args:
+            waveforms: (B, samples).
+            lengths: (B,) valid samples.
+        """
+        config, activation = self.config, ACTIVATIONS[self.config.activation]
+        x = waveforms[:, :, None]
+        layer: Any
+        norm: Any
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            kernel, stride = layer.kernel_size[0], layer.stride[0]
+            lengths = (lengths - kernel) // stride + 1
+            result = activation(group_norm(strided_products(x, layer.weight, stride), lengths, norm))
+            if config.skip_connections and x.shape[2] == result.shape[2]:
+                residual = x[:, ::stride][:, : result.shape[1]]
+                result = (result + residual) * math.sqrt(config.residual_scale)
+            x = result
+        return (x.abs() + 1).log() if config.log_compression else x
