@@ -12,7 +12,7 @@ import numpy as np
 from rich.console import Console
 from torch import Tensor
 
-from firstwords.checkpoints.models import load_encoder_weights
+from firstwords.checkpoints.models import load_any_encoder
 from firstwords.class_scoring import ClassificationScore, Classified, classification_score
 from firstwords.classifier import SpeechClassifier
 from firstwords.commands import run_task
@@ -24,13 +24,13 @@ from firstwords.errors import AudioError, CheckpointError, ConfigError, CorpusEr
 from firstwords.models.encoders import encoder_kind
 from firstwords.models.log_mel import LogMelConfig
 from firstwords.models.wav2vec2 import EncoderConfig
-from firstwords.recipes import load_recipe, recipe_names
+from firstwords.recipes import recipe_names
 from firstwords.training.classify import Classification
 from firstwords.training.classify_config import ClassifyConfig, check_classify
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.training.launch import in_processes
+from firstwords.training.objectives import objective_of, pretraining_recipe
 from firstwords.training.pooled import FOLDER, layer_means_of
-from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.processes import Processes
 from firstwords.training.run import Run
 from firstwords.verification import Trial, VerificationScore, make_trials, verification_score
@@ -105,15 +105,15 @@ def _starting_point(source: str, config: ClassifyConfig) -> tuple[tuple[str, Any
         return ("log_mel", LogMelConfig(normalize=config.head.kind != "mean")), None, []
     notes: list[str] = []
     weights: dict[str, Tensor] | None = None
-    kind, settings = "wav2vec2", None
-    if not Path(source).exists():
-        if source in (recipes := recipe_names("pretrain")):
-            settings = load_recipe(source, "pretrain", PretrainConfig).model.encoder
-        elif near := difflib.get_close_matches(source, recipes, n=1):
-            raise CheckpointError(f"{source}: no run here, and no recipe; did you mean {near[0]!r}?")
-    if settings is None:
-        encoder, checkpoint = load_encoder_weights(source)
-        notes = [f"{source}: {note}" for note in checkpoint.state.get("notes", ())]
+    recipes = recipe_names("pretrain")
+    if not Path(source).exists() and source in recipes:
+        recipe: Any = pretraining_recipe(source)
+        kind, settings = objective_of(recipe), recipe.model.encoder
+    elif not Path(source).exists() and (near := difflib.get_close_matches(source, recipes, n=1)):
+        raise CheckpointError(f"{source}: no run here, and no recipe; did you mean {near[0]!r}?")
+    else:
+        encoder, checkpoint = load_any_encoder(source)
+        notes = [f"{source}: {note}" for note in checkpoint.state.get("notes", ()) if "head is kept" not in note]
         kind, _ = encoder_kind(encoder)
         settings = encoder.config
         weights = dict(encoder.state_dict()) if config.weights == "pretrained" else None

@@ -87,20 +87,21 @@ def test_equal_to_transformers_and_silent(
         "WavLMForXVector",
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("weighted", [True, False])
-def test_reading_what_it_writes(name: str, weighted: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("weighted", "stable"), [(True, False), (True, True), (False, True)])
+def test_reading_what_it_writes(name: str, weighted: bool, stable: bool, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(1)
     settings = getattr(transformers, name.split("For")[0] + "Config")
     config = settings(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24, conv_dim=[8] * 7,
         num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=4, tdnn_dim=[8] * 5, xvector_output_dim=8,
-        classifier_proj_size=6, use_weighted_layer_sum=weighted, id2label=dict(enumerate(LABELS)),
-        label2id={label: number for number, label in enumerate(LABELS)},
+        classifier_proj_size=6, use_weighted_layer_sum=weighted, do_stable_layer_norm=stable,
+        id2label=dict(enumerate(LABELS)), label2id={label: number for number, label in enumerate(LABELS)},
     )  # fmt: skip
     theirs = getattr(transformers, name)(config).eval()
-    if weighted:
-        torch.nn.init.normal_(theirs.layer_weights)
+    with torch.no_grad():  # a new head is nearly deaf
+        for value in theirs.parameters():
+            value += 0.1 * torch.rand_like(value)
     theirs.save_pretrained(tmp_path)
     model, checkpoint = load_classifier(tmp_path)
     assert checkpoint.state["labels"] == LABELS
@@ -117,6 +118,24 @@ def test_reading_what_it_writes(name: str, weighted: bool, tmp_path: Path) -> No
         assert torch.allclose(loss, theirs(normal, labels=classes).loss, rtol=1e-4)
     else:
         assert torch.allclose(found.logits, expected.logits, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("says", "final_norm"),
+    [
+        ({"transformers_version": "4.57.1"}, True),
+        ({"transformers_version": "5.23.0"}, False),
+        ({"transformers_version": "5.23.0", "tie_last_hidden_states": True}, True),
+        ({}, True),
+    ],
+)
+def test_which_layer_is_the_last(says: dict[str, Any], final_norm: bool, tmp_path: Path) -> None:
+    """A weighted sum is read as the version that wrote it computed it: the last layer after the norm, or before."""
+    write_huggingface(classifier("vox", "mean"), tmp_path, "test")
+    values = json.loads((tmp_path / "config.json").read_text())
+    assert values.pop("tie_last_hidden_states") is True
+    (tmp_path / "config.json").write_text(json.dumps(values | says))
+    assert load_classifier(tmp_path)[0].config.head.final_norm is final_norm
 
 
 def test_names_of_classes_are_used(tmp_path: Path) -> None:

@@ -27,7 +27,14 @@ HEADS = {
     "frames": HeadConfig(kind="frames"),
     "x-vector": XVECTOR,
 }
-ENCODERS: dict[str, Any] = {"wav2vec2": ENCODER | {"normalize_waveform": True}, "log_mel": {}}
+ENCODERS: dict[str, Any] = {
+    "wav2vec2": ENCODER | {"normalize_waveform": True},
+    "wav2vec": {
+        "latent_encoder": {"channels": [16] * 5, "kernels": [10, 8, 4, 4, 4], "strides": [5, 4, 2, 2, 2]},
+        "context_network": {"channels": [16, 16], "kernels": [2, 3]},
+    },
+    "log_mel": {},
+}
 
 
 def classifier(head: HeadConfig, kind: str = "wav2vec2", learn: Any = "head") -> Classifier:

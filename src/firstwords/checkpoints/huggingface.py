@@ -359,7 +359,7 @@ def _labels(values: Mapping[str, Any]) -> list[str]:
 
 def _head_config(values: Mapping[str, Any]) -> dict[str, Any]:
     keys = ("use_weighted_layer_sum", "classifier_proj_size", "tdnn_dim", "tdnn_kernel", "tdnn_dilation",
-            "xvector_output_dim")  # fmt: skip
+            "xvector_output_dim", "tie_last_hidden_states", "transformers_version")  # fmt: skip
     return {key: values[key] for key in keys if key in values}
 
 

@@ -18,6 +18,9 @@ ENDINGS = {"mean": "ForSequenceClassification", "frames": "ForAudioFrameClassifi
 """How transformers' classes for them end."""
 WITHOUT = {("hubert", "frames"), ("hubert", "x-vector")}
 """Model types and heads that transformers has no class for."""
+TIED = "tie_last_hidden_states"
+"""Key of config.json that decides whether the last of the layers is what comes after a pre-norm Transformer's final
+norm, as it always was in transformers 4 and in s3prl, or before, as transformers 5 has it where nothing is said."""
 _HEAD = "head."
 
 
@@ -32,7 +35,10 @@ def classifier_checkpoint(checkpoint: Checkpoint, where: str) -> Checkpoint:
     theirs = {n.removeprefix(_HEAD): v for n, v in checkpoint.weights.items() if n.startswith(_HEAD)}
     values: Mapping[str, Any] = about["config"]
     weighted = bool(values.get("use_weighted_layer_sum", False))
-    head = HeadConfig(kind=kind, layers="weighted" if weighted else "last")  # type: ignore[arg-type]
+    tied = values.get(TIED)
+    old = not str(values.get("transformers_version", "4")).startswith(tuple("56789"))
+    final_norm = bool(old if tied is None else tied)
+    head = HeadConfig(kind=kind, layers="weighted" if weighted else "last", final_norm=final_norm)  # type: ignore[arg-type]
     try:
         if kind == "mean":
             head = from_dict(HeadConfig, {"projection": len(theirs["projector.weight"])}, where, head)
@@ -65,6 +71,7 @@ def huggingface_head(checkpoint: Checkpoint, where: str) -> tuple[str, dict[str,
     labels = checkpoint.state.get("labels") or [f"LABEL_{number}" for number in range(config.labels)]
     values: dict[str, Any] = {
         "use_weighted_layer_sum": head.layers == "weighted",
+        TIED: head.final_norm,
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},
     }

@@ -130,6 +130,9 @@ def load_alphabet(place: Path) -> Alphabet:
 
 def any_encoder_of(checkpoint: Checkpoint, where: str) -> AnyEncoder:
     """The encoder in a checkpoint, of any method. Raises CheckpointError where it has none or another shape."""
+    if checkpoint.kind == "classifier":
+        inside: AnyEncoder = classifier_of(checkpoint, where).encoder
+        return inside
     if checkpoint.kind == "wav2vec":
         return wav2vec_of(checkpoint, where).encoder
     if checkpoint.kind == "vq-wav2vec":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.checkpoints.huggingface_heads import TIED
 from firstwords.checkpoints.models import (
     AnyEncoder,
     any_encoder_of,
@@ -113,7 +114,8 @@ def run_transformers(
     if checkpoint.kind == "classifier":
         head = checkpoint.config["head"]["kind"]
         names = {"mean": "AudioClassification", "frames": "AudioFrameClassification", "x-vector": "AudioXVector"}
-        classifier = getattr(transformers, f"AutoModelFor{names[head]}").from_pretrained(folder).eval()
+        tied = {TIED: checkpoint.config["head"]["final_norm"]}  # else each version of it takes another last layer
+        classifier = getattr(transformers, f"AutoModelFor{names[head]}").from_pretrained(folder, **tied).eval()
         decisions = [classifier(_normalized(waveform, encoder)) for waveform in waveforms]
         return [d.embeddings if head == "x-vector" else d.logits.flatten(0, -2) for d in decisions]
     bare = transformers.AutoModel.from_pretrained(folder).eval()

@@ -34,6 +34,9 @@ class HeadConfig:
     statistics pooling, compared by cosine (speaker verification); "frames": a linear layer on every frame."""
     layers: Literal["weighted", "last"] = "weighted"
     """A weighted sum of all layers, its weights learnt, or the last layer alone."""
+    final_norm: bool = True
+    """weighted: the last of the layers is the model's output, after a pre-norm Transformer's final norm, as in s3prl
+    and transformers 4; off, it is what enters that norm, as in transformers 5."""
     normalize: bool = False
     """Each frame of each layer to zero mean and unit variance first, so that no layer is loud (s3prl's option
     upstream_feature_normalize, off in SUPERB; transformers' heads have none)."""
@@ -222,7 +225,12 @@ class Classifier(nn.Module):
         else:
             states: list[Tensor] = []
             features = self.encoder(waveforms, lengths, **more, states=states).features
-            found = [*states[:-1], features]
+            found = [*states[:-1], features] if self.config.head.final_norm else states
+            if len(widths := {state.shape[-1] for state in found}) > 1:
+                raise ConfigError(
+                    f"head: layers of this encoder are {', '.join(map(str, sorted(widths)))} wide and cannot be "
+                    "summed; take the last alone: --head.layers last"
+                )
         if self.config.head.normalize:
             found = [F.layer_norm(state, state.shape[-1:]) for state in found]
         return found, self.encoder.frames(lengths)
