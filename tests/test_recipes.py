@@ -20,7 +20,8 @@ from firstwords.models.wav2vec import Wav2Vec
 from firstwords.models.wav2vec2 import Wav2Vec2
 from firstwords.models.wav2vec_u import Wav2VecU, Wav2VecUConfig
 from firstwords.nn.feature_encoder import FeatureEncoder
-from firstwords.recipes import load_recipe, recipe_names
+from firstwords.recipes import load_recipe, recipe_kind, recipe_names
+from firstwords.training.acoustic_config import AcousticRecipe, check_recipe
 from firstwords.training.adversarial_config import AdversarialConfig, check_adversarial
 from firstwords.training.classify_config import ClassifyConfig
 from firstwords.training.code_bert import CodePretrainConfig, check_codes
@@ -30,6 +31,7 @@ from firstwords.training.objectives import objective_of, pretraining_recipe
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.schedule import learning_rate
 
+ACOUSTIC = ("asg-timit", "asg-wsj", "asg-small")
 CONFIGS = {"pretrain": PretrainConfig, "finetune": FinetuneConfig, "classify": ClassifyConfig}
 ALL = [(kind, name) for kind in CONFIGS for name in recipe_names(kind)]
 MODELS = {"wav2vec2": Wav2Vec2, "wav2vec": Wav2Vec, "vq-wav2vec": VqWav2Vec}
@@ -245,9 +247,30 @@ def test_the_two_families(name):
     assert encoder.transformer.dim // encoder.transformer.heads == 64
 
 
+@pytest.mark.parametrize("name", ACOUSTIC)
+def test_acoustic_recipes_are_ones_that_a_run_can_have(name):
+    config = load_recipe(name, "acoustic", AcousticRecipe)
+    assert recipe_kind(name) == "acoustic" and set(ACOUSTIC) == set(recipe_names("acoustic"))
+    check_recipe(config)
+    assert config.training.micro_batch_seconds <= config.training.bucket_seconds <= config.training.batch_seconds
+    assert config.linear_updates < config.training.validate_every < config.steps
+
+
+def test_acoustic_models_as_the_paper_trained_them():
+    """Rates at the first and the last update, momentum, clipping, and how much a batch holds."""
+    timit, wsj = (load_recipe(name, "acoustic", AcousticRecipe) for name in ACOUSTIC[:2])
+    for config, rate, momentum, utterances, seconds in ((timit, 0.12, 0.9, 16, 3.06), (wsj, 5.6, 0.0, 64, 7.8)):
+        for update in (0, config.steps // 2, config.steps - 1):
+            assert learning_rate(config.training.schedule, update, config.steps) == pytest.approx(rate)
+        assert config.training.optimizer.momentum == momentum
+        assert config.training.batch_seconds == pytest.approx(utterances * seconds, rel=0.01)
+    assert wsj.training.optimizer.transition_scale * 5.6 == pytest.approx(0.004)
+    assert (wsj.self_transition, wsj.training.optimizer.clip_norm, wsj.text.repetitions) == (5.0, 0.05, 2)
+
+
 def test_every_value_of_a_recipe_has_a_source():
     folder = Path(firstwords.recipes.__file__).parent
-    for name in ("wav2vec2-base", "wav2vec2-large", "wav2vec2-large-vox", *FAIRSEQ, *WAV2VEC):
+    for name in ("wav2vec2-base", "wav2vec2-large", "wav2vec2-large-vox", *FAIRSEQ, *WAV2VEC, *ACOUSTIC[:2]):
         for line in (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
             value = line.partition("#")[0].rstrip()
             if value and not value.endswith(":") and not value.startswith(("kind:", "objective:")):

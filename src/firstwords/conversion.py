@@ -59,7 +59,8 @@ KINDS = {
     "code-bert": "BERT over codes with the model that makes them",
 }
 
-FIRSTWORDS_ONLY = {"wav2vec": "wav2vec (2019)", "vq-wav2vec": "vq-wav2vec", "code-bert": "BERT over codes"}
+FIRSTWORDS_ONLY = {"wav2vec": "wav2vec (2019)", "vq-wav2vec": "vq-wav2vec", "code-bert": "BERT over codes",
+                   "acoustic": "an acoustic model"}  # fmt: skip
 """Kinds that no other format has, by what to call them."""
 
 
@@ -220,7 +221,7 @@ class RuntimeRecognizer(Recognizer):
 
     def emissions(self, waveforms: list[Tensor]) -> tuple[Tensor, Tensor]:
         """As Recognizer's; normalisation is part of the exported network."""
-        shortest = self.model.encoder.feature_encoder.receptive_field
+        shortest = self.model.front.receptive_field
         lengths = torch.tensor([max(len(waveform), shortest) for waveform in waveforms])
         padded = torch.zeros(len(waveforms), max(int(lengths.max()), 2 * shortest))
         for row, waveform in zip(padded, waveforms, strict=True):

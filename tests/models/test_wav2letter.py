@@ -163,6 +163,20 @@ def test_the_published_networks() -> None:
     assert small(torch.randn(2, 50, 8), torch.tensor([50, 20])).shape == (2, 50, 31)
 
 
+@pytest.mark.parametrize("kind", ["prelu", "gated"])
+def test_signals_keep_their_size_at_the_start(kind: Any) -> None:
+    """Through seven layers, with dropout; with torch's weights the gated one fades."""
+    spread = {}
+    for how in ("scaled", "torch"):
+        torch.manual_seed(1)
+        network = AcousticNetwork(NetworkConfig(kind, (60,) * 7, (5,) * 7, 0.5, how), 60, 30).train()  # type: ignore[arg-type]
+        found = network(torch.randn(2, 100, 60), torch.tensor([100, 100]))
+        spread[how] = float(found.detach().std())
+    assert 0.3 < spread["scaled"] < 6
+    if kind == "gated":
+        assert spread["torch"] < 0.1
+
+
 def test_what_cannot_be_is_said() -> None:
     with pytest.raises(ConfigError, match="layer 4: this encoder has 0 to 3"):
         model(layer=4)

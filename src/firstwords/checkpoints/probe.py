@@ -13,6 +13,7 @@ from firstwords.audio import SAMPLE_RATE
 from firstwords.checkpoints.huggingface_heads import TIED
 from firstwords.checkpoints.models import (
     AnyEncoder,
+    acoustic_of,
     any_encoder_of,
     classifier_of,
     ctc_of,
@@ -72,6 +73,9 @@ def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) 
                 parts.append(model.target_projection(model.quantizer(normed[0], 1.0).vectors))
             outputs.append(torch.cat(parts, 1))
         return outputs
+    if checkpoint.kind == "acoustic":
+        acoustic = acoustic_of(checkpoint, where).eval()
+        return [acoustic(waveform[None]).logits[0] for waveform in waveforms]
     if checkpoint.kind == "classifier":
         classifier = classifier_of(checkpoint, where).eval()
         decisions = [classifier(waveform[None]) for waveform in waveforms]
@@ -111,6 +115,9 @@ def run_transformers(
         model = transformers.AutoModelForPreTraining.from_pretrained(folder).eval()
         results = [model(_normalized(waveform, encoder)) for waveform in waveforms]
         return [torch.cat([r.projected_states[0], r.projected_quantized_states[0]], 1) for r in results]
+    if checkpoint.kind == "acoustic":
+        acoustic = acoustic_of(checkpoint, where).eval()
+        return [acoustic(waveform[None]).logits[0] for waveform in waveforms]
     if checkpoint.kind == "classifier":
         head = checkpoint.config["head"]["kind"]
         names = {"mean": "AudioClassification", "frames": "AudioFrameClassification", "x-vector": "AudioXVector"}

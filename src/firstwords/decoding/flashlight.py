@@ -141,7 +141,7 @@ class FlashlightSymbols:
         path: ARPA file or KenLM binary; None for no model.
     """
 
-    transitions: None = None
+    transitions: np.ndarray | None = None
     """Only CTC: with ASG flashlight-text 0.0.7 leaves them out of the score of a search without a lexicon."""
 
     def __init__(self, alphabet: Alphabet, path: Path | None) -> None:

@@ -128,7 +128,7 @@ class _FullScore(_Score):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return *_Score.gradients(ctx, gradient), None
 
 
@@ -144,7 +144,7 @@ class _TargetScore(_Score):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return *_Score.gradients(ctx, gradient), None, None, None
 
 

@@ -15,7 +15,7 @@ from firstwords.nn.precision import fast_bfloat16
 Precision = Literal["auto", "float32", "bfloat16"]
 RecognizerModel = CTCModel | AcousticModel
 """The networks that transcribe: both have `front` and `transition_scores`, and give emissions of waveforms."""
-Model = TypeVar("Model", CTCModel, AcousticModel)
+Model = TypeVar("Model", bound=RecognizerModel)
 
 
 def for_inference(model: Model, precision: Precision = "auto", device: str = "cpu") -> Model:
@@ -32,11 +32,12 @@ def for_inference(model: Model, precision: Precision = "auto", device: str = "cp
     if isinstance(model, AcousticModel):
         model.network.to(dtype)
         return model
-    transformer: Any = model.encoder.transformer
+    network: Any = model
+    transformer = network.encoder.transformer
     if isinstance(transformer.position, PositionConvolution):
         transformer.position = FixedPositionConvolution(transformer.position, dtype)
     if dtype != torch.float32:
         model.to(dtype)
-        if isinstance(model.encoder.feature_encoder, LogMel):  # its constants would lose digits
-            model.encoder.feature_encoder = LogMel(dtype).to(device)
+        if isinstance(network.encoder.feature_encoder, LogMel):  # its constants would lose digits
+            network.encoder.feature_encoder = LogMel(dtype).to(device)
     return model

@@ -7,6 +7,7 @@ scores that are learnt beside them, or to CTC.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -22,6 +23,9 @@ from firstwords.models.encoders import build_encoder
 from firstwords.nn.dropout import dropout
 from firstwords.nn.lengths import length_mask, normalize_waveform
 from firstwords.nn.log_mel import LogMel
+
+SLOPE = 0.25
+"""Of a PReLU at the start."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,9 @@ class NetworkConfig:
     """Frames that each looks at. Source: as above."""
     dropout: float = 0.7
     """After each layer. Source: as above; recipes/wsj, conv_glu: 0.25."""
+    initialization: Literal["scaled", "torch"] = "scaled"
+    """Weights at the start: so large that what goes through a layer keeps its size (Gehring et al. 2017, section 3.5, for
+    gates; He et al. 2015 for PReLU), or torch's, which let it shrink to a third in each gated layer."""
 
     def __post_init__(self) -> None:
         check_shares("network", self, "dropout")
@@ -99,10 +106,10 @@ class Features(nn.Module):
         ConfigError: a layer that the encoder has not.
     """
 
-    def __init__(self, config: FeaturesConfig, encoder: nn.Module | None) -> None:
+    def __init__(self, config: FeaturesConfig, encoder: Any) -> None:
         super().__init__()
         self.config = config
-        self.encoder: Any = encoder
+        self.encoder = encoder
         self.bands = LogMel(stacked=1) if encoder is None else None
         front: Any = self.bands if encoder is None else self.encoder.feature_encoder
         blocks = 0 if encoder is None else int(self.encoder.layers)
@@ -156,9 +163,16 @@ class AcousticNetwork(nn.Module):
         sizes = zip((inputs, *config.channels), config.channels, config.kernels, strict=False)
         self.convolutions = nn.ModuleList(nn.Conv1d(i, doubled * o, kernel) for i, o, kernel in sizes)
         self.slopes = nn.ParameterList(
-            nn.Parameter(torch.tensor([0.25])) for _ in (config.channels if config.kind == "prelu" else ())
+            nn.Parameter(torch.tensor([SLOPE])) for _ in (config.channels if config.kind == "prelu" else ())
         )
         self.output = nn.Linear(config.channels[-1], labels)
+        if config.initialization == "scaled":
+            gain = 4.0 if config.kind == "gated" else 2 / (1 + SLOPE**2)
+            for number, convolution in enumerate(self.convolutions):
+                fan_in = convolution.weight[0].numel()
+                kept = 1 - config.dropout * (number > 0)  # dropout makes what is kept larger
+                nn.init.normal_(convolution.weight, std=math.sqrt(gain * kept / fan_in))
+                nn.init.zeros_(convolution.bias)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Outputs, not normalised; `lengths` (B,) valid frames."""

@@ -161,7 +161,7 @@ class Alphabet:
     @property
     def letters(self) -> dict[str, int]:
         """The symbols that spell texts, `|` among them, and their ids: no special ones, none for repetitions."""
-        return self._ids  # type: ignore[attr-defined, no-any-return]
+        return self._ids  # type: ignore[attr-defined]
 
     @property
     def has_blank(self) -> bool:
