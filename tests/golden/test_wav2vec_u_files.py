@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from golden import Case
-from test_wav2vec_u import GAN
+from test_wav2vec_u_models import GAN
 
 from firstwords.checkpoints.models import load_wav2vec_u
 from firstwords.errors import CheckpointError

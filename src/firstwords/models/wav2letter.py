@@ -54,8 +54,8 @@ class NetworkConfig:
     dropout: float = 0.7
     """After each layer. Source: as above; recipes/wsj, conv_glu: 0.25."""
     initialization: Literal["scaled", "torch"] = "scaled"
-    """Weights at the start: so large that what goes through a layer keeps its size (Gehring et al. 2017, section 3.5, for
-    gates; He et al. 2015 for PReLU), or torch's, which let it shrink to a third in each gated layer."""
+    """Weights at the start: so large that what goes through a layer keeps its size (Gehring et al. 2017, section 3.5,
+    for gates; He et al. 2015 for PReLU), or torch's, which let it shrink to a third in each gated layer."""
 
     def __post_init__(self) -> None:
         check_shares("network", self, "dropout")
@@ -161,17 +161,19 @@ class AcousticNetwork(nn.Module):
         self.config = config
         doubled = 2 if config.kind == "gated" else 1
         sizes = zip((inputs, *config.channels), config.channels, config.kernels, strict=False)
-        self.convolutions = nn.ModuleList(nn.Conv1d(i, doubled * o, kernel) for i, o, kernel in sizes)
+        convolutions = [nn.Conv1d(i, doubled * o, kernel) for i, o, kernel in sizes]
+        self.convolutions = nn.ModuleList(convolutions)
         self.slopes = nn.ParameterList(
             nn.Parameter(torch.tensor([SLOPE])) for _ in (config.channels if config.kind == "prelu" else ())
         )
         self.output = nn.Linear(config.channels[-1], labels)
         if config.initialization == "scaled":
             gain = 4.0 if config.kind == "gated" else 2 / (1 + SLOPE**2)
-            for number, convolution in enumerate(self.convolutions):
+            for number, convolution in enumerate(convolutions):
                 fan_in = convolution.weight[0].numel()
                 kept = 1 - config.dropout * (number > 0)  # dropout makes what is kept larger
                 nn.init.normal_(convolution.weight, std=math.sqrt(gain * kept / fan_in))
+                assert convolution.bias is not None
                 nn.init.zeros_(convolution.bias)
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
