@@ -101,8 +101,8 @@ class VqWav2VecPretraining(AudioOnly[CodedBatch]):
         padded, lengths = pad([crop.waveform for crop in crops])
         frames, randoms = [crop.frames for crop in crops], [crop.random for crop in crops]
         distractors = draw_all_distractors(frames, max(frames), self.settings.model.contrast, randoms)
-        languages, noise = [crop.language for crop in crops], [int(random.integers(2**62)) for random in randoms]
-        return CodedBatch(padded, lengths, frames, distractors, languages, noise)
+        noise_seeds = [int(random.integers(2**62)) for random in randoms]
+        return CodedBatch(padded, lengths, frames, distractors, [crop.language for crop in crops], noise_seeds)
 
     def count(self, batches: list[CodedBatch]) -> Tensor:
         """Predictions, frames, micro-batches, seconds of audio."""
