@@ -7,7 +7,7 @@ member alone is the same member, and one that stops changes nothing for the othe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal
@@ -68,9 +68,16 @@ class Sweep:
         config: the grid and everything else.
         shape: of one member's networks.
         device: where they are.
+        begin: changes the weights of a new model before its seed's members start with them.
     """
 
-    def __init__(self, config: AdversarialConfig, shape: Wav2VecUConfig, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: AdversarialConfig,
+        shape: Wav2VecUConfig,
+        device: torch.device,
+        begin: Callable[[int, Wav2VecU], None] | None = None,
+    ) -> None:
         self.config, self.shape, self.device = config, shape, device
         self.members = [Member(number, *chosen) for number, chosen in enumerate(config.grid.members())]
         self.running = list(self.members)
@@ -79,6 +86,8 @@ class Sweep:
         for seed in config.grid.seeds:
             torch.manual_seed(seed)
             models[seed] = Wav2VecU(shape)
+            if begin is not None:
+                begin(seed, models[seed])
         self._hold(Wav2VecU.stacked([models[member.seed] for member in self.running]).to(device))
         self.sums: dict[str, Tensor] = {}
         """Losses since they were last taken, (M,) each; and the updates that brought them."""
@@ -130,7 +139,8 @@ class Sweep:
             number: updates done before.
             batches: what each seed reads.
         """
-        generating = number % 2 == 0
+        first = self.config.matching.discriminator_first if self.config.matching.restarts else 0
+        generating = number % 2 == 0 and number >= first
         for parameter in self.model.parameters():
             parameter.grad.zero_()  # type: ignore[union-attr]
         self.model.train()

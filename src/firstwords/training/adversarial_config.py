@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from firstwords.errors import ConfigError
 from firstwords.models.wav2vec_u import DiscriminatorConfig, GeneratorConfig, SegmentationConfig
+from firstwords.training.matching import MatchingConfig
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,8 @@ class AdversarialConfig:
     """From steps to phones."""
     grid: GridConfig = field(default_factory=GridConfig)
     """The members."""
+    matching: MatchingConfig = field(default_factory=MatchingConfig)
+    """A start from deciphered clusters in place of random weights; off in the published recipes."""
     generator_optimizer: AdamConfig = AdamConfig(4e-4, 0.0)
     """Steps of even updates."""
     discriminator_optimizer: AdamConfig = AdamConfig(5e-4, 1e-4)

@@ -13,10 +13,11 @@ from rich.console import Console
 from firstwords.config import to_dict
 from firstwords.corpus.prepared import SILENCE, Prepared, read_prepared
 from firstwords.errors import CheckpointError, ConfigError, CorpusError, FirstwordsError
-from firstwords.models.wav2vec_u import SPECIALS, Wav2VecUConfig
+from firstwords.models.wav2vec_u import SPECIALS, Wav2VecU, Wav2VecUConfig
 from firstwords.report.sweep import plot_sweep
 from firstwords.training.adversarial import Sweep
 from firstwords.training.adversarial_config import AdversarialConfig, check_adversarial
+from firstwords.training.matching import matched_start
 from firstwords.training.phone_choice import PhoneJudge
 from firstwords.training.processes import Processes
 from firstwords.training.run import Run
@@ -66,7 +67,15 @@ def train_unsupervised(folder: Path, out: Path, config: AdversarialConfig) -> in
     device = Processes(config.device).device
     speech.keep_on(device)
     batches = UnpairedBatches(speech, text, config.batch)
-    sweep = Sweep(config, shape, device)
+
+    def begin(seed: int, model: Wav2VecU) -> None:
+        found = matched_start(model, speech, text, config.matching, seed, device)
+        console.print(
+            f"seed {seed}: clusters deciphered, {found.distance:.2f} from the statistics of text, at {found.stretch:g} "
+            "segments a phone"
+        )
+
+    sweep = Sweep(config, shape, device, begin if config.matching.restarts and run.last() is None else None)
     known = {
         "phones": list(prepared.phones),
         "silence": SILENCE,
