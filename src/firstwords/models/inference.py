@@ -28,7 +28,7 @@ def for_inference(model: Model, precision: Precision = "auto", device: str = "cp
     if precision == "auto":
         precision = "bfloat16" if fast_bfloat16(torch.device(device)) else "float32"
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
-    model = model.eval().requires_grad_(False).to(device)
+    model.eval().requires_grad_(False).to(device)
     if isinstance(model, AcousticModel):
         model.network.to(dtype)
         return model

@@ -169,7 +169,8 @@ class AcousticNetwork(nn.Module):
         self.output = nn.Linear(config.channels[-1], labels)
         if config.initialization == "scaled":
             gain = 4.0 if config.kind == "gated" else 2 / (1 + SLOPE**2)
-            for number, convolution in enumerate(self.convolutions):
+            for number, module in enumerate(self.convolutions):
+                convolution: Any = module
                 fan_in = convolution.weight[0].numel()
                 kept = 1 - config.dropout * (number > 0)  # dropout makes what is kept larger
                 nn.init.normal_(convolution.weight, std=math.sqrt(gain * kept / fan_in))
