@@ -107,7 +107,7 @@ def main() -> None:
     rows = []
     for member in training.sweep.members:
         if best := member.best:
-            figures = ("update", "weighted", "perplexity", "used", "fluency", "per")
+            figures = ("update", "weighted", "perplexity", "used", "balance", "fluency", "per")
             row = {name: getattr(best, name) for name in figures}
             rows.append({"member": member.number, "seed": member.seed, "penalties": str(member.penalties)} | row)
             shown = "  ".join(f"{name} {value:.3g}" for name, value in row.items())

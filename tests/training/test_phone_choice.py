@@ -50,7 +50,15 @@ def test_fluency_is_1_for_text_and_0_for_shuffled_phones(judge: PhoneJudge) -> N
     random = np.random.default_rng(0)
     shuffled = [[one[n] for n in random.permutation(len(one))] for one in text]
     assert judge.judge(text, 0).fluency == pytest.approx(1, abs=0.1)
+    assert judge.judge(text, 0).balance > 0.95
     assert judge.judge(shuffled, 0).fluency == pytest.approx(0, abs=0.1)
+
+
+def test_a_few_fluent_phones_are_out_of_balance(judge: PhoneJudge) -> None:
+    """They may follow each other as in the text: what gives them away is that the others are missing."""
+    found = judge.judge([["a", "b", "a", "b", "a", "b"]] * 20, 0)
+    assert found.fluency > 0.2 and found.balance == pytest.approx(0.4, abs=0.05)
+    assert conclude(found, []).converged is False
 
 
 def test_nothing_said(judge: PhoneJudge) -> None:

@@ -14,8 +14,9 @@ FLUENT, DOUBTFUL = 0.35, 0.12
 about 30 % are wrong, 0.12 where about half are. Calibrated: docs/unsupervised.md."""
 AGREEING = 0.5
 """Share of phones that another member must say alike to count as agreeing; two that are wrong differently do not."""
-FEW_SYMBOLS = 0.6
-"""Share of the phones below which an output is too poor to be speech."""
+BALANCED, UNBALANCED = 0.8, 0.6
+"""Balance from which phones are about as frequent as the text's, and below which fluency means nothing: a few phones
+that follow each other well are no speech."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,15 @@ def conclude(best: Judgement, agreements: Sequence[float]) -> Verdict:
     beside = (
         f"{agreeing} of the next {len(agreements)} members say much the same" if agreements else "no other to compare"
     )
-    figures = f"fluency {best.fluency:.2f} (0: shuffled phones, 1: real text), phones used {best.used:.0%}; {beside}"
-    if best.fluency >= FLUENT and best.used >= FEW_SYMBOLS:
+    figures = (
+        f"fluency {best.fluency:.2f}, from 0 for shuffled phones to 1 for real text; balance {best.balance:.0%}, where "
+        f"phones as frequent as in the text have 100 %; {beside}"
+    )
+    if best.fluency >= FLUENT and best.balance >= BALANCED:
         return Verdict(
             True, f"CONVERGED: what it hears is much like the text ({figures}).", best.fluency, tuple(agreements)
         )
-    if best.fluency < DOUBTFUL or best.used < FEW_SYMBOLS / 2:
+    if best.fluency < DOUBTFUL or best.balance < UNBALANCED:
         return Verdict(
             False,
             f"DID NOT CONVERGE: what it hears is little like the text ({figures}). Look at: the same language in "

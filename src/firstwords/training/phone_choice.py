@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
@@ -34,6 +35,8 @@ class Judgement:
     """Share of the phones that it used, silence counted among them as in fairseq."""
     fluency: float
     """0: its phones follow each other as if shuffled; 1: as in real text."""
+    balance: float = 1.0
+    """1: its phones are as frequent as the text's; 0: none of them is. Fluent output of a few phones has less."""
     per: float | None = None
     """Phone error rate, where the truth is known; logged beside and never used."""
 
@@ -84,6 +87,7 @@ class PhoneJudge:
         self.phones, self.silence = list(phones), silence
         self.model: NgramModel = estimate([" ".join(spoken[number]) for number in order[count:]], ORDER)[0]
         self._known: dict[tuple[int, ...], float] = {}
+        self._shares = self._frequencies(spoken)
         shuffled = [[sentence[n] for n in random.permutation(len(sentence))] for sentence in held_out]
         self.text_cost, self.shuffled_cost = (self._cost(part) for part in (held_out, shuffled))
         """Nats of a phone."""
@@ -96,7 +100,13 @@ class PhoneJudge:
         cost = -log10 * math.log(10) / (phones + len(spoken)) if phones else math.inf
         span = self.shuffled_cost - self.text_cost
         fluency = (self.shuffled_cost - cost) / span if phones and span > 0 else 0.0
-        return Judgement(update, log10, phones, len(spoken), used, max(-9.0, fluency), per)
+        balance = float(np.minimum(self._shares, self._frequencies(spoken)).sum())
+        return Judgement(update, log10, phones, len(spoken), used, max(-9.0, fluency), balance, per)
+
+    def _frequencies(self, sentences: Sequence[Sequence[str]]) -> np.ndarray:
+        """(phones,) shares of each phone."""
+        found = Counter(phone for sentence in sentences for phone in sentence)
+        return np.array([found[phone] for phone in self.phones]) / max(1, found.total())
 
     def _cost(self, sentences: Sequence[Sequence[str]]) -> float:
         return -self._score(sentences) * math.log(10) / (sum(map(len, sentences)) + len(sentences))
@@ -121,8 +131,8 @@ def choose(judgements: Sequence[Judgement]) -> int:
     """Which of several members (or moments of one) is best, in the paper's two stages; -1 where none said anything.
 
     The anchor has the lowest cost - log(share of phones in use). Of all whose cost is not more than log 1.2 above the
-    anchor's, allowing for the phones in use, the one with the highest probability of all it said wins, so that among
-    alike ones the shorter output does not lose by its length.
+    anchor's, allowing for the phones in use, the one with the highest probability of all it said wins: among alike
+    ones the one that says less.
     """
     said = [number for number, one in enumerate(judgements) if one.phones and one.used]
     if not said:

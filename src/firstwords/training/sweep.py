@@ -177,7 +177,7 @@ class SweepTraining:
                 member.best = judgement
                 self.best[member.number] = self.sweep.weights_of(member)
                 self.said[member.number] = said
-        names = ("weighted", "perplexity", "used", "fluency", "per")
+        names = ("weighted", "perplexity", "used", "fluency", "balance", "per")
         figures = {
             f"valid_{name}": [
                 None if (value := getattr(one, name)) is None else float(f"{min(value, 1e9):.5g}") for one in judgements
@@ -194,7 +194,7 @@ class SweepTraining:
             self._say(
                 f"best so far: {leader} at update {best.update}: perplexity {best.perplexity:.1f} (text "
                 f"{math.exp(self.judge.text_cost):.1f}, shuffled {math.exp(self.judge.shuffled_cost):.1f})  "
-                f"phones used {best.used:.0%}  fluency {best.fluency:.2f}{per}"
+                f"phones used {best.used:.0%}  balance {best.balance:.0%}  fluency {best.fluency:.2f}{per}"
             )
             heard = " ".join(phone for phone in self.said[leader.number][0] if phone != self.judge.silence)
             self.console.print(f"        {heard[:110]}", style="dim")
