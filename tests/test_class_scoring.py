@@ -49,3 +49,18 @@ def test_one_utterance_has_no_interval_and_none_no_score() -> None:
     assert classification_score(found(["ab"]), ["a", "b"]).accuracy_interval is None
     with pytest.raises(CorpusError, match="nothing to score"):
         classification_score([], ["a"])
+
+
+def test_many_classes_of_few_utterances_do_not_push_the_interval_aside() -> None:
+    """Percentiles of resampled macro-F1 alone would lie below the figure itself."""
+    names = [f"c{i}" for i in range(60)]
+    found = [
+        Classified(f"{name} {k}", name, name if k else names[(i + 1) % 60])
+        for i, name in enumerate(names)
+        for k in (0, 1, 2)
+    ]
+    score = classification_score(found, names, resamples=300)
+    assert score.macro_f1_interval is not None
+    assert score.macro_f1_interval.low < score.macro_f1 < score.macro_f1_interval.high
+    middle = (score.macro_f1_interval.low + score.macro_f1_interval.high) / 2
+    assert abs(middle - score.macro_f1) < 0.02
