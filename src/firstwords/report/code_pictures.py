@@ -55,8 +55,8 @@ def plot_codes(path: Path, found: CodeCounts, title: str = "") -> None:
 def _draw_map(figure: Any, axes: Any, found: CodeCounts, order: Arranged, shown: np.ndarray) -> None:
     """Rows are phones, columns codes of equal width."""
     picture = axes.imshow(
-        order.shares[shown].T, aspect="auto", cmap="Blues", vmin=0, vmax=1, interpolation="nearest",
-        extent=(0, len(shown), len(order.names) - 0.5, -0.5),
+        order.shares[shown].T, aspect="auto", cmap="Blues", vmin=0, vmax=order.shares[shown].max(),
+        interpolation="nearest", extent=(0, len(shown), len(order.names) - 0.5, -0.5),
     )  # fmt: skip
     shares = found.phones.label_counts() / found.phones.total if found.phones is not None else np.zeros(0)
     by_name = dict(zip(found.phones.names if found.phones is not None else (), shares, strict=True))
@@ -72,7 +72,7 @@ def _draw_map(figure: Any, axes: Any, found: CodeCounts, order: Arranged, shown:
     axes.set_xlabel(
         f"{len(order.codes)} {what} in use{part}, sorted by the {found.kind[:-1]} that each comes with most"
     )
-    axes.set_ylabel(f"{found.kind} (share of all frames)")
+    axes.set_ylabel(f"{found.kind} (share of frames)")
     title = f"P({found.kind[:-1]} | code)"
     if found.kind == "characters":
         title += ": characters, as a recogniser of letters laid them, in the place of phones"
