@@ -207,6 +207,9 @@ class StackedConvolution(nn.Module):
 class Generator(nn.Module):
     """Features to logits of symbols: a convolution without bias (1.0), after batch norm and a residual (2.0)."""
 
+    running_mean: Tensor
+    running_variance: Tensor
+
     def __init__(self, config: Wav2VecUConfig, members: int) -> None:
         super().__init__()
         self.config = config.generator
@@ -303,7 +306,7 @@ class Discriminator(nn.Module):
         """(M, B, T, H) before the GELU."""
         weights, biases = kernel
         steps = torch.arange(sequences.shape[2], device=sequences.device).clamp(max=biases.shape[1] - 1)
-        return CausalProduct.apply(sequences, weights) + biases[:, None, steps]  # type: ignore[no-untyped-call]
+        return CausalProduct.apply(sequences, weights) + biases[:, None, steps]
 
     def scores(self, hidden: Tensor, lengths: Tensor) -> Tensor:
         """(M, B): GELU, last convolution, mean over the valid steps (M, B)."""
@@ -328,9 +331,9 @@ class Discriminator(nn.Module):
         left = sizes[:, None] - torch.arange(steps, device=sizes.device)
         index = (left.clamp(1, lags) - 1)[..., None].expand(-1, -1, reach.shape[-1])
         weight = reach.gather(1, index) * ((left > 0) / sizes[:, None])[..., None]
-        slope = GeluSlope.apply(hidden, weight)  # type: ignore[no-untyped-call]
+        slope = GeluSlope.apply(hidden, weight)
         symbols = self.first.weight.shape[2]
-        return TransposedCausalProduct.apply(slope, kernel, symbols)  # type: ignore[no-any-return, no-untyped-call]
+        return TransposedCausalProduct.apply(slope, kernel, symbols)
 
 
 class GeluSlope(torch.autograd.Function):

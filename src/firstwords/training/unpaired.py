@@ -55,7 +55,7 @@ class Speech:
         kept = np.flatnonzero(self.lengths >= SHORTEST)
         self.short = len(self.lengths) - len(kept)
         self.begins, self.lengths = begins[kept], np.asarray(self.lengths, dtype=np.int64)[kept]
-        self.ids = [self.ids[number] for number in kept] if len(self.ids) else []
+        self.ids = [self.ids[int(number)] for number in kept] if len(self.ids) else []
         self._resident: Tensor | None = None
 
     def __len__(self) -> int:
