@@ -34,7 +34,7 @@ class VoiceConfig:
     """Decibels above the noise floor that a voice has at least. Ours, like all of these."""
     share: float = 0.3
     """A voice also has this share of the way from the noise floor to the loudest speech, both in decibels."""
-    floor_seconds: float = 3.0
+    floor_seconds: float = 6.0
     """The noise floor is looked for in so much audio around."""
     least_voice: float = 0.05
     """Seconds; what is shorter is a click."""

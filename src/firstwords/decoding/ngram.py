@@ -154,6 +154,20 @@ class NgramModel:
                 total += self._backoff[length - 1][before]
         raise AssertionError("every word is a unigram")
 
+    def scores(self, state: State) -> np.ndarray:
+        """(words,) log10 of every word's probability after `state`: for models over few words, such as phones."""
+        row = np.array(self.orders[0].log10, dtype=np.float64)
+        for length, place in enumerate(self._places_of(state), 1):
+            if place < 0:
+                continue
+            row += self._backoff[length - 1][place]
+            if length < self.order:
+                begin, end = self._first[length - 1][place : place + 2]
+                own = np.asarray(self._log10[length][begin:end])
+                there = own == own  # NaN: only a context of longer ones
+                row[np.asarray(self._word[length][begin:end])[there]] = own[there]
+        return row
+
     def finish(self, state: State) -> float:
         """log10 of the probability that the sentence ends after `state`."""
         return self.score(state, self.end)[0]

@@ -17,6 +17,29 @@ def merge_runs(features: Tensor, clusters: Tensor) -> Tensor:
     return sums / torch.bincount(segment)[:, None]
 
 
+def held(features: Tensor, centroids: Tensor, cost: float) -> Tensor:
+    """Clusters (T,) of frames (T, D) whose squared distances, with `cost` for every change, are least together.
+
+    Exact, by dynamic programming. With cost 0 it is each frame's nearest centroid. Not in the published recipe.
+    """
+    if not len(features):
+        return torch.zeros(0, dtype=torch.long)
+    distances = torch.cdist(features.float(), centroids.float()).square()
+    total = distances[0]
+    came = torch.empty(distances.shape, dtype=torch.long)
+    stay = torch.arange(len(centroids))
+    for time in range(1, len(distances)):
+        least, best = total.min(0)
+        change = total > least + cost
+        came[time] = torch.where(change, best, stay)
+        total = torch.where(change, least + cost, total) + distances[time]
+    path = torch.empty(len(distances), dtype=torch.long)
+    path[-1] = total.argmin()
+    for time in range(len(distances) - 1, 0, -1):
+        path[time - 1] = came[time, path[time]]
+    return path
+
+
 def pool_pairs(features: Tensor, drop_last: bool = False) -> Tensor:
     """The mean of every two neighbours: (T, D) to (ceil(T / 2), D). Source: mean_pool.py.
 

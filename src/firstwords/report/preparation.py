@@ -1,8 +1,9 @@
-"""What `firstwords unsupervised prepare` prints: what there is to learn from."""
+"""What `firstwords unsupervised` prints: what there is to learn from, and how each step of self-training does."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -38,3 +39,32 @@ def rate(prepared: Prepared, split: str) -> float:
     """Steps a second of speech: about 14 is what both methods want."""
     hours = prepared.facts["hours"][split]
     return len(prepared.features(split).values) / max(1e-9, 3600 * hours)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of self-training."""
+
+    name: str
+    perplexity: float
+    """Of a phone, in the text's model: label-free."""
+    used: float
+    """Share of the text's phones that it uses."""
+    fluency: float
+    """0: like shuffled phones; 1: like real text."""
+    per: float | None
+    """Phone error rate, where the truth is known; only ever logged."""
+    wer: float | None
+
+
+def print_stages(stages: Sequence[Stage], console: Console) -> None:
+    """How each step of self-training does on the valid split: judged without labels, error rates where known."""
+    table = Table(title="self-training, valid split", title_justify="left")
+    table.add_column("step", no_wrap=True)
+    for name in ("perplexity of a phone", "phones used", "fluency", "PER", "WER"):
+        table.add_column(name, justify="right")
+    for stage in stages:
+        rates = ("" if rate is None else f"{rate:.1%}" for rate in (stage.per, stage.wer))
+        table.add_row(stage.name, f"{stage.perplexity:.1f}", f"{stage.used:.0%}", f"{stage.fluency:.2f}", *rates)
+    console.print(table)
+    console.print("Perplexity, phones used and fluency need no labels; PER and WER are those of the manifest's.")

@@ -25,14 +25,18 @@ from firstwords.corpus.voice_activity import runs, without_silence
 from firstwords.encoder import Encoder, choose_device, load_encoder
 from firstwords.errors import AudioError, ConfigError
 from firstwords.nn.fitted import read_fitted, write_fitted
-from firstwords.nn.kmeans import assign, fit_kmeans
+from firstwords.nn.kmeans import assign, fit_kmeans, nearest
 from firstwords.nn.mfcc import mfcc
 from firstwords.nn.pca import PCA, fit_pca
-from firstwords.nn.segments import merge_runs, pool_pairs
+from firstwords.nn.segments import held, merge_runs, pool_pairs
 from firstwords.pauses import CHUNK, VOICE, VoiceDetector
 
 MFCC_PER_FRAME = 2
 """MFCCs come every 10 ms, features every 20. Source: wav2vec-U 2.0."""
+FRAME_SECONDS = 0.02
+"""From one of the encoder's features to the next."""
+MEASURED_ON, HALVINGS = 100, 9
+"""Utterances that steps are counted on, and how often an interval of prices is halved."""
 _AT_ONCE = 64
 """Utterances that are sorted by length before they go into batches."""
 
@@ -52,6 +56,9 @@ class AudioConfig:
     """Of k-means at most. Source: wav2vec-U."""
     restarts: int = 3
     """Of k-means. Source: wav2vec-U."""
+    steps_per_second: float = 0.0
+    """1.0: how many steps the generator shall read, 14 for instance: leaving a cluster then has the price that makes
+    them so many, for encoders whose frames flicker between clusters. 0 takes each frame's nearest, as published."""
     dim: int = 512
     """1.0: principal components; all of them where features are narrower. Source: wav2vec-U."""
     mfcc_clusters: int = 64
@@ -63,6 +70,8 @@ class AudioConfig:
 
     def check(self) -> None:
         """Raises ConfigError."""
+        if self.steps_per_second < 0:
+            raise ConfigError(f"--steps-per-second {self.steps_per_second}: must not be below 0")
         for name in ("clusters", "iterations", "restarts", "dim", "mfcc_clusters"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
@@ -188,22 +197,26 @@ class Segmenter:
     centroids: Tensor
     """(clusters, D)."""
     components: PCA
+    cost: float = 0.0
+    """Squared distance that leaving a cluster is worth; 0 takes every frame's nearest."""
 
     def save(self, folder: Path) -> None:
         """Writes clusters.safetensors and components.safetensors. Raises CheckpointError."""
-        write_fitted(folder / "clusters.safetensors", "k-means", {"centroids": self.centroids}, {})
+        write_fitted(folder / "clusters.safetensors", "k-means", {"centroids": self.centroids}, {"cost": self.cost})
         self.components.save(folder / "components.safetensors")
 
     @staticmethod
     def load(folder: Path) -> Segmenter:
         """What `save` wrote. Raises CheckpointError."""
-        tensors, _ = read_fitted(folder / "clusters.safetensors", "k-means")
-        return Segmenter(tensors["centroids"], PCA.load(folder / "components.safetensors"))
+        tensors, about = read_fitted(folder / "clusters.safetensors", "k-means")
+        components = PCA.load(folder / "components.safetensors")
+        return Segmenter(tensors["centroids"], components, about.get("cost", 0.0))
 
     def __call__(self, features: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Of features (T, D): clusters (T,), components of frames (T, dim), of runs (S, dim), of pairs of runs."""
         values = torch.from_numpy(np.array(features))
-        clusters, frames = assign(values, self.centroids), self.components.apply(values)
+        clusters = held(values, self.centroids, self.cost) if self.cost else assign(values, self.centroids)
+        frames = self.components.apply(values)
         segments = merge_runs(frames, clusters)
         return clusters, frames, segments, pool_pairs(segments)
 
@@ -226,7 +239,27 @@ def fit_segmenter(raw: Features, config: AudioConfig, device: str) -> Segmenter:
     centroids = fit_kmeans(
         raw.values, config.clusters, config.iterations, config.restarts, config.cluster_seed, device=device, tell=tell
     )
-    return Segmenter(centroids, fit_pca(raw.values, min(config.dim, raw.dim)))
+    cost = _cost(raw, centroids, config.steps_per_second) if config.steps_per_second else 0.0
+    return Segmenter(centroids, fit_pca(raw.values, min(config.dim, raw.dim)), cost)
+
+
+def _cost(raw: Features, centroids: Tensor, wanted: float) -> float:
+    """The price of leaving a cluster at which there are `wanted` steps a second, by halving an interval."""
+    step = max(1, len(raw) // MEASURED_ON)
+    some = [torch.from_numpy(np.array(raw[number])) for number in range(0, len(raw), step)]
+    seconds = sum(map(len, some)) * FRAME_SECONDS
+
+    def rate(cost: float) -> float:
+        pairs = sum(-(-len(held(one, centroids, cost).unique_consecutive()) // 2) for one in some)
+        return pairs / seconds
+
+    low, high = 0.0, 32 * float(nearest(torch.cat(some), centroids)[0].mean())
+    if rate(low) <= wanted:
+        return low
+    for _ in track(range(HALVINGS), HALVINGS, "price of leaving a cluster"):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rate(middle) > wanted else (low, middle)
+    return high
 
 
 def write_segments(raw: Features, segmenter: Segmenter, folder: Path, split: str) -> None:

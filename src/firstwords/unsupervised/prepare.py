@@ -5,16 +5,14 @@ A step is done again only where something that it depends on has changed; prepar
 
 from __future__ import annotations
 
-import hashlib
-import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from firstwords import __version__
-from firstwords.config import to_dict
+from firstwords.config import from_dict, to_dict
 from firstwords.corpus.feature_store import have_features, read_features, write_lines
 from firstwords.corpus.prepared import FACTS, SPLITS, Kind, Prepared, read_facts, read_prepared, write_facts
 from firstwords.corpus.utterance import Utterance
@@ -26,20 +24,21 @@ from firstwords.text.normalization import normalize_text
 from firstwords.text.phonemes import look_up, pronounce, read_pronunciations
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.unsupervised.audio import (
+    FRAME_SECONDS,
     AudioConfig,
     Listener,
-    Segmenter,
     fit_segmenter,
     write_mfcc_units,
     write_segments,
     write_speech_features,
 )
+from firstwords.unsupervised.steps import Steps, digest, stamp
 from firstwords.unsupervised.text import FEW_SENTENCES, TextConfig, TextSummary, prepare_text
 
 FEW_UTTERANCES, FEW_HOURS = 500, 1.0
 """Below either, people are told what to expect."""
-FRAME_SECONDS = 0.02
-"""From one of the encoder's features to the next."""
+MOST_STEPS = 18.0
+"""Steps a second above which they are finer than phones. Source: wav2vec-U 2.0 (14 to 16 work, 25 to 28 fail)."""
 KNOWN_SHARE = 0.9
 """Share of a manifest's phones that the text must have too, for error rates against them to mean anything."""
 
@@ -80,44 +79,6 @@ class Preparation:
     skipped: Skipped
 
 
-class _Steps:
-    """Which steps are up to date."""
-
-    def __init__(self, folder: Path, kind: Kind) -> None:
-        self.folder = folder
-        self.facts: dict[str, Any] = {}
-        if (folder / FACTS).is_file():
-            self.facts = read_facts(folder)
-            if self.facts["kind"] != kind:
-                raise CorpusError(f"{folder}: prepared for {self.facts['kind']}; take another folder for {kind}")
-        self.facts |= {"kind": kind, "firstwords": __version__}
-        self.keys: dict[str, str] = self.facts.setdefault("steps", {})
-        self.done: list[str] = []
-        self._key = ""
-
-    def current(self, step: str, *depends_on: Any) -> bool:
-        """Whether a step was done with the same inputs."""
-        return self.keys.get(step) == _digest(depends_on)
-
-    def due(self, step: str, *depends_on: Any, there: bool = True) -> bool:
-        """Whether a step has to be done, if only because its files are gone; the folder is unfinished then."""
-        key = _digest(depends_on)
-        if self.keys.get(step) == key and there:
-            return False
-        self.keys.pop(step, None)
-        self.facts["finished"] = False
-        write_facts(self.folder, self.facts)
-        self.done.append(step)
-        self._key = key
-        return True
-
-    def finish(self, step: str, **facts: Any) -> None:
-        """A step is done."""
-        self.keys[step] = self._key
-        self.facts |= facts
-        write_facts(self.folder, self.facts)
-
-
 def prepare(corpora: Sequence[Path], texts: Sequence[Path], out: Path, config: PrepareConfig) -> Preparation:
     """Prepares a folder, or brings it up to date.
 
@@ -131,7 +92,10 @@ def prepare(corpora: Sequence[Path], texts: Sequence[Path], out: Path, config: P
     """
     config.audio.check()
     config.text.check()
-    steps = _Steps(out, config.kind)
+    facts = read_facts(out) if (out / FACTS).is_file() else {}
+    if facts.get("kind", config.kind) != config.kind:
+        raise CorpusError(f"{out}: prepared for {facts['kind']}; take another folder for {config.kind}")
+    steps = Steps(out, facts | {"kind": config.kind, "firstwords": __version__}, write_facts)
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
     splits = dict(zip(SPLITS, choose_splits(utterances, config.train, config.valid, config.held_out), strict=True))
@@ -147,14 +111,15 @@ def prepare(corpora: Sequence[Path], texts: Sequence[Path], out: Path, config: P
     _true_phones(steps, splits, heard, config)
     prepared_warnings = _warnings(steps, texts)
     steps.facts |= {"finished": True, "warnings": prepared_warnings, "config": to_dict(config),
-                    "audio": [str(corpus) for corpus in corpora], "texts": [str(text) for text in texts]}  # fmt: skip
+                    "corpora": [str(corpus.resolve()) for corpus in corpora],
+                    "texts": [str(text.resolve()) for text in texts]}  # fmt: skip
     write_facts(out, steps.facts)
     if skipped:
         skipped.write_to(out / "skipped.tsv")
     return Preparation(read_prepared(out), tuple(prepared_warnings), tuple(steps.done), skipped)
 
 
-def _text(steps: _Steps, texts: Sequence[Path], config: PrepareConfig) -> None:
+def _text(steps: Steps, texts: Sequence[Path], config: PrepareConfig) -> None:
     lexicon = stamp(config.text.lexicon) if config.text.lexicon else None
     if steps.due("text", [stamp(text) for text in texts], to_dict(config.text), lexicon):
         summary: TextSummary = prepare_text(texts, steps.folder / "text", config.text, config.kind)
@@ -162,16 +127,24 @@ def _text(steps: _Steps, texts: Sequence[Path], config: PrepareConfig) -> None:
 
 
 def _segments(
-    steps: _Steps, splits: dict[str, list[Utterance]], speech: list[Any], config: PrepareConfig, skipped: Skipped
+    steps: Steps, splits: dict[str, list[Utterance]], speech: list[Any], config: PrepareConfig, skipped: Skipped
 ) -> None:
     """Version 1.0."""
     audio, out = config.audio, steps.folder
-    fitted = [speech, audio.clusters, audio.iterations, audio.restarts, audio.dim, audio.cluster_seed]
+    fitted = [
+        speech,
+        audio.clusters,
+        audio.iterations,
+        audio.restarts,
+        audio.dim,
+        audio.cluster_seed,
+        audio.steps_per_second,
+    ]
     if steps.current("segments", fitted):
         return
     raw = out / "raw"
     if steps.due("features", speech, there=all(have_features(raw, split) for split in SPLITS)):
-        _listen(splits, raw, _digest(speech), config, skipped)
+        _listen(splits, raw, digest(speech), config, skipped)
         steps.finish("features", **_amounts(raw))
     if steps.due("segments", fitted):
         features = read_features(raw, "train")
@@ -186,18 +159,18 @@ def _segments(
 
 
 def _frames(
-    steps: _Steps, splits: dict[str, list[Utterance]], speech: list[Any], config: PrepareConfig, skipped: Skipped
+    steps: Steps, splits: dict[str, list[Utterance]], speech: list[Any], config: PrepareConfig, skipped: Skipped
 ) -> None:
     """Version 2.0."""
     out, audio = steps.folder, config.audio
     if steps.due("features", speech):
-        _listen(splits, out, _digest(speech), config, skipped)
+        _listen(splits, out, digest(speech), config, skipped)
         dim = read_features(out, "train").dim
         steps.finish("features", dim=dim, encoder_dim=dim, **_amounts(out))
     depends = [speech, audio.mfcc_clusters, audio.iterations, audio.restarts, audio.cluster_seed]
     if steps.due("mfcc-units", depends):
         listener = Listener(config.encoder, config.layer, audio.remove_silence, audio.batch_seconds, config.device)
-        write_mfcc_units(listener, splits["train"], out, audio, _digest(speech))
+        write_mfcc_units(listener, splits["train"], out, audio, digest(speech))
         shutil.rmtree(out / "mfcc", ignore_errors=True)
         steps.finish("mfcc-units", mfcc_clusters=audio.mfcc_clusters)
 
@@ -227,7 +200,7 @@ def _amounts(folder: Path) -> dict[str, Any]:
 
 
 def _true_phones(
-    steps: _Steps, splits: dict[str, list[Utterance]], heard: dict[str, Any], config: PrepareConfig
+    steps: Steps, splits: dict[str, list[Utterance]], heard: dict[str, Any], config: PrepareConfig
 ) -> None:
     """SPLIT.phones where the manifest has phones of the text's kind, or transcripts."""
     if not steps.due("true phones", heard, to_dict(config.text), steps.keys["text"]):
@@ -235,7 +208,7 @@ def _true_phones(
     known = set(steps.facts["text"]["inventory"])
     for split, utterances in splits.items():
         path = steps.folder / f"{split}.phones"
-        found = _phones_of(utterances, known, config.text)
+        found = true_phones(utterances, known, config.text)
         if found:
             write_lines(path, (f"{name}\t{' '.join(phones)}" for name, phones in found.items()))
         else:
@@ -243,7 +216,7 @@ def _true_phones(
     steps.finish("true phones")
 
 
-def _phones_of(utterances: Sequence[Utterance], known: set[str], text: TextConfig) -> dict[str, list[str]]:
+def true_phones(utterances: Sequence[Utterance], known: set[str], text: TextConfig) -> dict[str, list[str]]:
     """Phones of utterances by id: the manifest's, where they are spelt as the text's are, else of the transcripts."""
     given = {u.id: spelt for u in utterances if (spelt := transcript_of(u, "phonemes"))}
     units = {name: [unit for phone in spelt.split() if phone != BOUNDARY for unit in ipa_units(phone, text.keep_length)]
@@ -264,7 +237,7 @@ def _phones_of(utterances: Sequence[Utterance], known: set[str], text: TextConfi
         return {}  # they would only be logged
 
 
-def _warnings(steps: _Steps, texts: Sequence[Path]) -> list[str]:
+def _warnings(steps: Steps, texts: Sequence[Path]) -> list[str]:
     """What makes it likely that training will not converge."""
     facts, found = steps.facts, []
     utterances, hours = facts["utterances"]["train"], facts["hours"]["train"]
@@ -286,6 +259,12 @@ def _warnings(steps: _Steps, texts: Sequence[Path]) -> list[str]:
             f"{left:,} of {left + text['sentences']:,} sentences left out: {text['foreign']:,} in another script, "
             f"{text['unpronounced']:,} that could not be pronounced, {text['rare']:,} with rare phones"
         )
+    rate = len(read_features(steps.folder, "train").values) / max(1e-9, 3600 * hours)
+    if facts["kind"] == "1.0" and rate > MOST_STEPS:
+        found.append(
+            f"{rate:.0f} steps a second, where 14 are wanted and 25 are known to fail: neighbouring frames are often "
+            "in different clusters. Make the steps longer: --steps-per-second 14; or take another layer"
+        )
     if facts["kind"] == "1.0" and facts["dim"] < 512:
         found.append(
             f"segments have {facts['dim']} dimensions: the encoder's features have {facts['encoder_dim']}, and the "
@@ -294,24 +273,6 @@ def _warnings(steps: _Steps, texts: Sequence[Path]) -> list[str]:
     return found
 
 
-def stamp(place: str | Path) -> Any:
-    """What a file, run or model on disk is recognised by: names, sizes and times of its files; a name by itself."""
-    path = Path(place)
-    if not path.exists():
-        return str(place)
-    files = sorted(_weights(path)) if path.is_dir() else [path]
-    return [str(path.resolve()), [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in files]]
-
-
-def _weights(folder: Path) -> Iterator[Path]:
-    for pattern in ("*.safetensors", "*.pt", "*.bin", "config.*", "manifest.jsonl"):
-        yield from folder.glob(pattern)
-
-
-def _digest(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def segmenter_of(prepared: Prepared) -> Segmenter:
-    """k-means and principal components of a folder of kind 1.0, for other recordings. Raises CheckpointError."""
-    return Segmenter.load(prepared.folder)
+def settings_of(prepared: Prepared) -> PrepareConfig:
+    """How a folder was prepared. Raises ConfigError where its facts do not say."""
+    return from_dict(PrepareConfig, prepared.facts.get("config", {}), f"{prepared.folder / FACTS}: config")

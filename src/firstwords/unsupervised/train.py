@@ -67,7 +67,11 @@ def train_unsupervised(folder: Path, out: Path, config: AdversarialConfig) -> in
     speech.keep_on(device)
     batches = UnpairedBatches(speech, text, config.batch)
     sweep = Sweep(config, shape, device)
-    known = {"phones": list(prepared.phones), "silence": SILENCE, "prepared": {"kind": prepared.kind, **facts}}
+    known = {
+        "phones": list(prepared.phones),
+        "silence": SILENCE,
+        "prepared": {"kind": prepared.kind, "place": str(folder.resolve()), **facts},
+    }
     training = SweepTraining(config, sweep, batches, valid, judge, run, prepared.valid_phones, known)
     parameters = sum(value.numel() for value in sweep.model.parameters()) // max(1, len(sweep.running))
     console.print(

@@ -1,0 +1,274 @@
+"""`firstwords unsupervised self-train`: HMMs, then a recogniser, learn from what was decoded (wav2vec-U, 4.4).
+
+The chosen member's phones train HMMs on features frame by frame; the HMMs' phones are better, and train the next HMMs;
+these read words; the words train the encoder itself with CTC, on recordings with their silences. No step sees a label.
+Each is judged without labels, and beside it, where a manifest has transcripts, its error rates are logged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from firstwords.commands import finetune
+from firstwords.config import to_dict
+from firstwords.corpus.feature_store import Features, FeatureWriter, have_features, read_features, write_lines
+from firstwords.corpus.manifest import MANIFEST_NAME, write_manifest
+from firstwords.corpus.prepared import SILENCE, SPLITS, Prepared
+from firstwords.corpus.utterance import Utterance
+from firstwords.decoding.options import DecoderConfig
+from firstwords.errors import CorpusError
+from firstwords.nn.pca import fit_pca
+from firstwords.recognizer import Recognizer
+from firstwords.report.preparation import Stage
+from firstwords.text.normalization import normalize_text
+from firstwords.text.phonemes import look_up, pronounce, read_pronunciations
+from firstwords.training.data import Skipped, read_corpora, with_durations
+from firstwords.training.finetune_config import FinetuneConfig
+from firstwords.training.hmm import HMMConfig, TrainedHMM, log_posteriors, train_hmm
+from firstwords.training.phone_choice import Judgement, PhoneJudge
+from firstwords.unsupervised.decode import (
+    Decoded,
+    Emissions,
+    PhoneModel,
+    ReadingConfig,
+    emissions_of,
+    labelled,
+    read_emissions,
+)
+from firstwords.unsupervised.prepare import settings_of, true_phones
+from firstwords.unsupervised.readings import error_rate
+from firstwords.unsupervised.steps import Steps, stamp
+
+FACTS = "self-training.json"
+CTC_UNITS = Literal["letters", "phones", "none"]
+
+
+@dataclass(frozen=True)
+class SelfTrainConfig:
+    """What is done with a sweep's chosen member."""
+
+    rounds: int = 2
+    """HMMs, each learning from what the one before reads. Source: Kaldi's stages in wav2vec-U."""
+    hmm: HMMConfig = field(default_factory=HMMConfig)
+    scale: float = 0.1
+    """Of the HMM's log densities. Source: Kaldi searches 1/7 to 1/17."""
+    beam: int = 50
+    """Hypotheses kept at each step."""
+    ctc: CTC_UNITS = "letters"
+    """What the recogniser writes: letters of the words read, phones, or no recogniser."""
+    processes: int | None = None
+    """Processes that decode; without it one for each core."""
+
+
+def self_train(
+    run: Path,
+    corpora: Sequence[Path],
+    out: Path,
+    config: SelfTrainConfig,
+    recognizer: FinetuneConfig,
+    prepared: Path | None = None,
+    device: str = "auto",
+) -> tuple[list[Stage], int]:
+    """Self-training from a sweep's run; steps that are done are not done again.
+
+    Args:
+        run: of `unsupervised train`.
+        corpora: those that were prepared: their recordings are heard whole by the recogniser.
+        out: a folder for labels, HMMs and the recogniser (ctc/).
+        recognizer: how the encoder is fine-tuned.
+        prepared: the prepared folder, where it is no longer where training found it.
+
+    Returns:
+        The table, on the valid split, and 0, or 128 + n when signal n stopped the fine-tuning (the same call goes on).
+
+    Raises:
+        FirstwordsError: whatever keeps a step from being done.
+    """
+    config.hmm.check()
+    model = PhoneModel(run, prepared, device)
+    work = _Work(model, out, config, _utterances(model.prepared, corpora))
+    stages = [work.stage("generator, greedy", work.generator("greedy"))]
+    labels = work.generator("phones")
+    stages.append(work.stage("generator, phone model", labels))
+    depends: list[Any] = [stamp(run), to_dict(config.hmm), config.scale, config.beam]
+    trained: TrainedHMM | None = None
+    for number in range(1, config.rounds + 1):
+        trained = work.hmm(number, labels, [*depends, number])
+        labels = work.read(trained, "phones", f"hmm{number}", [*depends, number])
+        stages.append(work.stage(f"HMM {number}, phone model", labels))
+    words = labels
+    if trained is not None:
+        words = work.read(trained, "words", "words", [*depends, config.rounds, "words"])
+        stages.append(work.stage("HMM, words", words))
+    if config.ctc != "none":
+        stages += work.ctc(words if config.ctc == "letters" else labels, recognizer, device)
+    write_lines(out / "table.json", [json.dumps([to_dict(stage) for stage in stages], indent=1)])
+    return stages, work.code
+
+
+def _utterances(prepared: Prepared, corpora: Sequence[Path]) -> dict[str, Utterance]:
+    """The prepared utterances by id."""
+    found = {u.id: u for u in with_durations(read_corpora(corpora), Skipped())}
+    lacking = [name for split in SPLITS for name in prepared.features(split).ids if name not in found]
+    if lacking:
+        raise CorpusError(
+            f"{', '.join(map(str, corpora))}: {len(lacking)} utterances of {prepared.folder} are not in it, such as "
+            f"{lacking[0]}; name the corpora that were prepared"
+        )
+    return found
+
+
+class _Work:
+    """The folder of a self-training and what its steps share."""
+
+    def __init__(self, model: PhoneModel, out: Path, config: SelfTrainConfig, utterances: dict[str, Utterance]) -> None:
+        self.model, self.prepared, self.out, self.config = model, model.prepared, out, config
+        self.utterances = utterances
+        self.code = 0
+        out.mkdir(parents=True, exist_ok=True)
+        facts = json.loads((out / FACTS).read_text(encoding="utf-8")) if (out / FACTS).is_file() else {}
+        self.steps = Steps(out, facts, lambda folder, facts: write_lines(folder / FACTS, [json.dumps(facts, indent=1)]))
+        self.judge = PhoneJudge(self.prepared.sentences(), self.prepared.phones, SILENCE)
+        self.text = settings_of(self.prepared).text
+        heard = [utterances[name] for name in self.prepared.valid.ids]
+        self.truth = true_phones(heard, set(self.prepared.phones), self.text)
+        self.texts = {u.id: normalize_text(u.text).split() for u in heard if u.text}
+
+    def reading(self, read: Literal["greedy", "phones", "words"]) -> ReadingConfig:
+        return ReadingConfig(read, beam=self.config.beam, processes=self.config.processes)
+
+    def generator(self, read: Literal["greedy", "phones"]) -> dict[str, Decoded]:
+        """What the chosen member hears in both splits."""
+        rate = self.model.rate(read)
+        name = f"generator-{read}"
+        if self.steps.due(name, stamp(self.model.prepared.folder / "train.npy"), read, self.config.beam,
+                          self._run_key(), there=self._have(name)):  # fmt: skip
+            self._read_splits(name, read, {split: self.prepared.features(split, rate) for split in SPLITS},
+                              lambda features: emissions_of(self.model, features, read))  # fmt: skip
+            self.steps.finish(name)
+        return self._labels(name)
+
+    def _run_key(self) -> Any:
+        return [float(value.double().abs().sum()) for value in self.model.model.state_dict().values()]
+
+    def hmm(self, number: int, labels: dict[str, Decoded], depends: list[Any]) -> TrainedHMM:
+        """HMMs that learn from labels of the training split."""
+        folder = self.out / f"hmm{number}"
+        name = f"train-hmm{number}"
+        if self.steps.due(name, depends, self._run_key(), there=(folder / "front.safetensors").is_file()):
+            features = self.frames("train")
+            said = [labels["train"].phones.get(one, []) for one in features.ids]
+            train_hmm(features, said, self.prepared.phones, self.config.hmm).save(folder)
+            self.steps.finish(name)
+        return TrainedHMM.load(folder)
+
+    def frames(self, split: str) -> Features:
+        """Principal components of frames; of version 2.0 they are made here."""
+        if self.prepared.kind == "1.0":
+            return self.prepared.features(split, "frames")
+        folder = self.out / "frames"
+        if not all(have_features(folder, one) for one in SPLITS):
+            dim = min(self.config.hmm.dim, self.prepared.train.dim)
+            components = fit_pca(self.prepared.train.values, dim)
+            for one in SPLITS:
+                raw = self.prepared.features(one)
+                with FeatureWriter(folder, one) as writer:
+                    for name, values in zip(raw.ids, raw, strict=True):
+                        writer.add(name, components.apply(torch.from_numpy(np.array(values))).numpy())
+        return read_features(folder, split)
+
+    def read(
+        self, trained: TrainedHMM, read: Literal["phones", "words"], name: str, depends: list[Any]
+    ) -> dict[str, Decoded]:
+        """What HMMs hear in both splits."""
+        if self.steps.due(f"read-{name}", depends, self._run_key(), there=self._have(name)):
+            self._read_splits(
+                name, read, {split: self.frames(split) for split in SPLITS},
+                lambda features: Emissions(features, lambda one: log_posteriors(trained, one, self.config.scale)),
+            )  # fmt: skip
+            self.steps.finish(f"read-{name}")
+        return self._labels(name)
+
+    def _read_splits(self, name: str, read: Any, features: dict[str, Features], emissions: Any) -> None:
+        """Weights are tuned on the valid split, once for both."""
+        reading = self.reading(read)
+        for split in reversed(SPLITS):
+            found = read_emissions(self.prepared, features[split].ids, emissions(features[split]), reading)
+            if found.settings is not None:
+                reading = ReadingConfig(read, None, None, found.settings.lm_weight, found.settings.word_score,
+                                        self.config.beam, self.config.processes)  # fmt: skip
+                self.steps.facts.setdefault("weights", {})[name] = [reading.lm_weight, reading.word_score]
+            lines = (
+                f"{one}\t{' '.join(phones)}" + ("" if found.words is None else f"\t{' '.join(found.words[one])}")
+                for one, phones in found.phones.items()
+            )
+            write_lines(self.out / "labels" / f"{name}.{split}.tsv", lines)
+
+    def _have(self, name: str) -> bool:
+        return all((self.out / "labels" / f"{name}.{split}.tsv").is_file() for split in SPLITS)
+
+    def _labels(self, name: str) -> dict[str, Decoded]:
+        found = {}
+        for split in SPLITS:
+            path = self.out / "labels" / f"{name}.{split}.tsv"
+            rows = [line.split("\t") for line in path.read_text("utf-8", "surrogateescape").split("\n")[:-1]]
+            words = {row[0]: row[2].split() for row in rows} if all(len(row) > 2 for row in rows) else None
+            found[split] = Decoded({row[0]: row[1].split() for row in rows}, words, None)
+        return found
+
+    def stage(self, name: str, labels: dict[str, Decoded]) -> Stage:
+        """A row of the table, of the valid split."""
+        valid = labels["valid"]
+        judged: Judgement = self.judge.judge([valid.phones[one] for one in self.prepared.valid.ids], 0)
+        per = error_rate(self.truth, valid.phones)
+        wer = error_rate(self.texts, valid.words) if valid.words else None
+        return Stage(name, judged.perplexity, judged.used, judged.fluency, per, wer)
+
+    def ctc(self, labels: dict[str, Decoded], recipe: FinetuneConfig, device: str) -> list[Stage]:
+        """The encoder, fine-tuned on what was read, on recordings with their silences."""
+        folder = self.out / "pseudo"
+        lines = [
+            line for split in SPLITS
+            for line in labelled(labels[split], [self.utterances[n] for n in labels[split].phones], split)
+        ]  # fmt: skip
+        write_manifest(lines, folder / MANIFEST_NAME)
+        source = settings_of(self.prepared).encoder
+        if code := finetune([folder], source, self.out / "ctc", recipe):
+            self.code = code
+            return []
+        rows = [("CTC, greedy", DecoderConfig())]
+        if recipe.text.units == "characters":
+            rows.append(("CTC, word model", DecoderConfig(lm=self.prepared.word_model, unspellable="skip")))
+        return [self._heard(name, decoder, device) for name, decoder in rows]
+
+    def _heard(self, name: str, decoder: DecoderConfig, device: str) -> Stage:
+        """What the recogniser writes of the valid split."""
+        recognizer = Recognizer.load(self.out / "ctc", device, lm=decoder)
+        wanted = [self.utterances[one] for one in self.prepared.valid.ids]
+        texts = {found.id: found.text for found in recognizer.stream(wanted, skip=lambda *_: None)}
+        if recognizer.alphabet.units == "phonemes":
+            phones = {one: [p for p in text.split() if p != "|"] for one, text in texts.items()}
+            words = None
+        else:
+            words = {one: text.split() for one, text in texts.items()}
+            phones = self._pronounced(words)
+        complete = {one: phones.get(one, []) for one in self.prepared.valid.ids}
+        said = None if words is None else {one: words.get(one, []) for one in self.prepared.valid.ids}
+        return self.stage(name, {"valid": Decoded(complete, said, None)})
+
+    def _pronounced(self, words: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Phones of words, as the text was spelt in them."""
+        spoken = {one: " ".join(text) for one, text in words.items() if text}
+        if self.text.lexicon is not None:
+            found = look_up(spoken.values(), read_pronunciations(self.text.lexicon))
+        else:
+            found = pronounce(spoken.values(), self.text.language, self.text.keep_length)
+        return {one: [p for _, phones in said for p in phones]
+                for one, said in zip(spoken, found, strict=True) if said}  # fmt: skip
