@@ -54,6 +54,7 @@ def main() -> None:
     arguments.add_argument("--at-once", type=int, default=0, help="members of a seed in one computation")
     arguments.add_argument("--rates", type=float, nargs=2, default=[4e-4, 5e-4])
     arguments.add_argument("--mismatch", action="store_true", help="text of another language: another Markov source")
+    arguments.add_argument("--start", choices=("random", "truth"), default="random", help="truth: does it stay there?")
     arguments.add_argument("--all", action="store_true", help="stop no member early")
     chosen = arguments.parse_args()
     torch.set_num_threads(1)
@@ -73,7 +74,7 @@ def main() -> None:
             counts[phone] = counts.get(phone, 0) + (phone != SILENCE)
     phones = [*sorted((p for p in counts if p != SILENCE), key=lambda p: -counts[p]), SILENCE]
     said = [[phone for phone in sentence if phone in phones] for sentence in said]
-    values, lengths, floor = speak(said, phones, chosen, random)
+    values, lengths, floor, centres = speak(said, phones, chosen, random)
     print(
         f"{len(phones)} symbols, {len(said)} utterances, {lengths.sum()} segments ({lengths.mean():.1f} each); "
         f"segments told by the nearest centre, runs joined: PER {floor:.1%}"
@@ -102,7 +103,10 @@ def main() -> None:
     judge = PhoneJudge(read, phones, SILENCE)
     run = Run(chosen.work, "unsupervised", to_dict(config), {key: str(value) for key, value in vars(chosen).items()})
     batches = UnpairedBatches(speech, Text(read, phones), chosen.batch)
-    training = SweepTraining(config, Sweep(config, shape, torch.device("cpu")), batches, valid, judge, run, truth)
+    sweep = Sweep(config, shape, torch.device("cpu"))
+    if chosen.start == "truth":
+        know(sweep, centres)
+    training = SweepTraining(config, sweep, batches, valid, judge, run, truth)
     outcome = training.train()
     rows = []
     for member in training.sweep.members:
@@ -143,8 +147,8 @@ def markov_sentences(symbols: int, count: int, length: list[int], random: np.ran
 
 def speak(
     said: list[list[str]], phones: list[str], chosen: argparse.Namespace, random: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """Segments (sum of T, D), how many each sentence has, and the phone error rate of a perfect classifier."""
+) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """Segments (sum of T, D), how many each sentence has, the error rate of a perfect classifier, and the centres."""
     from firstwords.scoring import ErrorCounts, word_errors
 
     centres = random.standard_normal((len(phones), chosen.dim)).astype(np.float32) * chosen.scale
@@ -165,7 +169,16 @@ def speak(
             joined = nearest[np.flatnonzero(np.diff(nearest, prepend=-1))]
             heard = " ".join(phones[n] for n in joined if phones[n] != SILENCE)
             total += word_errors(" ".join(phone for phone in sentence if phone != SILENCE), heard)
-    return np.concatenate(parts), np.array(lengths), total.rate
+    return np.concatenate(parts), np.array(lengths), total.rate, centres
+
+
+def know(sweep: Sweep, centres: np.ndarray, sharpness: float = 6.0) -> None:
+    """Gives all generators the truth: a phone's logit is the product with its centre, about `sharpness` for itself."""
+    known = torch.from_numpy(centres / (centres**2).sum(1).mean() * sharpness)
+    with torch.no_grad():
+        weight = sweep.model.generator.weight
+        weight.zero_()
+        weight[:, 4:, :, weight.shape[-1] // 2] = known
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Clusters of made-up speech are deciphered with no labels; the generator says the answer; counts equal a plain twin."""
+"""Clusters of made-up speech are deciphered with no labels, and the generator says the answer; counts have a twin."""
 
 from __future__ import annotations
 

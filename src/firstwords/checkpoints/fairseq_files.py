@@ -84,7 +84,7 @@ def read_fairseq(path: Path, values: Any = None) -> Checkpoint:
         )
     try:
         checkpoint = FAMILIES[file.family](file)
-    except (CheckpointError, KeyError, ValueError, SyntaxError, TypeError) as error:
+    except (CheckpointError, LookupError, ValueError, SyntaxError, TypeError) as error:
         lacking = f"its configuration lacks {error}" if isinstance(error, KeyError) else error
         raise CheckpointError(f"{path}: {lacking}") from error
     checkpoint.state |= {

@@ -207,6 +207,9 @@ class StackedConvolution(nn.Module):
 class Generator(nn.Module):
     """Features to logits of symbols: a convolution without bias (1.0), after batch norm and a residual (2.0)."""
 
+    running_mean: Tensor
+    running_variance: Tensor
+
     def __init__(self, config: Wav2VecUConfig, members: int) -> None:
         super().__init__()
         self.config = config.generator

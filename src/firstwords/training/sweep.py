@@ -86,8 +86,6 @@ class SweepTraining:
         started, first, logged = time.perf_counter(), self.updates, (time.perf_counter(), self.updates)
         with StopSignals() as stop, ThreadPoolExecutor(1) as ahead:
             run.mark(state="running", update=self.updates, steps=config.steps)
-            if not self.updates and config.matching.restarts:
-                self._validate()  # the start may be the best moment
             coming = ahead.submit(sweep_batches, self.batches, sweep.seeds, self.updates, sweep.device)
             while self.updates < config.steps and sweep.running:
                 batches = coming.result()
@@ -187,16 +185,16 @@ class SweepTraining:
         self.run.log(
             {"update": self.updates, "valid_members": [member.number for member in self.sweep.running], **figures}
         )
-        leader = self.chosen()
-        if leader is not None and leader.best is not None:
-            best = leader.best
+        chosen = self.chosen()
+        if chosen is not None and chosen.best is not None:
+            best = chosen.best
             per = "" if best.per is None else f"  [PER {best.per:.1%}, not used]"
             self._say(
-                f"best so far: {leader} at update {best.update}: perplexity {best.perplexity:.1f} (text "
+                f"best so far: {chosen} at update {best.update}: perplexity {best.perplexity:.1f} (text "
                 f"{math.exp(self.judge.text_cost):.1f}, shuffled {math.exp(self.judge.shuffled_cost):.1f})  "
                 f"phones used {best.used:.0%}  balance {best.balance:.0%}  fluency {best.fluency:.2f}{per}"
             )
-            heard = " ".join(phone for phone in self.said[leader.number][0] if phone != self.judge.silence)
+            heard = " ".join(phone for phone in self.said[chosen.number][0] if phone != self.judge.silence)
             self.console.print(f"        {heard[:110]}", style="dim")
         self._halve()
 
