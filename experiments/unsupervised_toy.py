@@ -15,15 +15,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from firstwords.config import to_dict
-from firstwords.models.wav2vec_u import DiscriminatorConfig, Wav2VecUConfig
+from firstwords.models.wav2vec_u import DiscriminatorConfig, Wav2VecU, Wav2VecUConfig
 from firstwords.training.adversarial import Sweep
 from firstwords.training.adversarial_config import AdversarialConfig, ChoiceConfig, GridConfig
+from firstwords.training.matching import MatchingConfig, matched_start
 from firstwords.training.phone_choice import PhoneJudge
 from firstwords.training.run import Run
 from firstwords.training.sweep import SweepTraining
@@ -54,7 +56,10 @@ def main() -> None:
     arguments.add_argument("--at-once", type=int, default=0, help="members of a seed in one computation")
     arguments.add_argument("--rates", type=float, nargs=2, default=[4e-4, 5e-4])
     arguments.add_argument("--mismatch", action="store_true", help="text of another language: another Markov source")
-    arguments.add_argument("--start", choices=("random", "truth"), default="random", help="truth: does it stay there?")
+    arguments.add_argument(
+        "--start", choices=("random", "matched", "truth"), default="random",
+        help="matched: clusters deciphered by their statistics; truth: does it stay there?",
+    )  # fmt: skip
     arguments.add_argument("--all", action="store_true", help="stop no member early")
     chosen = arguments.parse_args()
     torch.set_num_threads(1)
@@ -93,6 +98,7 @@ def main() -> None:
         steps=chosen.steps, device="cpu",
         choice=ChoiceConfig(validate_every=250, stop_after=() if chosen.all else (0.15, 0.3, 0.5)),
         log_every=250, save_every=250, members_at_once=chosen.at_once,
+        matching=MatchingConfig(restarts=4 if chosen.start == "matched" else 0),
     )  # fmt: skip
     config = AdversarialConfig(**{
         **config.__dict__,
@@ -102,8 +108,19 @@ def main() -> None:
     shape = Wav2VecUConfig(chosen.dim, len(phones) + 4, config.generator, config.discriminator)
     judge = PhoneJudge(read, phones, SILENCE)
     run = Run(chosen.work, "unsupervised", to_dict(config), {key: str(value) for key, value in vars(chosen).items()})
-    batches = UnpairedBatches(speech, Text(read, phones), chosen.batch)
-    sweep = Sweep(config, shape, torch.device("cpu"))
+    reader = Text(read, phones)
+    batches = UnpairedBatches(speech, reader, chosen.batch)
+
+    def begin(seed: int, model: Wav2VecU) -> None:
+        started = time.perf_counter()
+        found = matched_start(model, speech, reader, config.matching, seed, torch.device("cpu"))
+        print(
+            f"seed {seed}: {found.distance:.3f} from the statistics of text at {found.stretch:g} segments a phone, "
+            f"{time.perf_counter() - started:.0f} s"
+        )
+
+    fresh = chosen.start == "matched" and run.last() is None
+    sweep = Sweep(config, shape, torch.device("cpu"), begin if fresh else None)
     if chosen.start == "truth":
         know(sweep, centres)
     training = SweepTraining(config, sweep, batches, valid, judge, run, truth)
