@@ -26,7 +26,7 @@ from firstwords.evaluation import evaluate, in_splits
 from firstwords.recipes import load_recipe
 from firstwords.recognizer import Recognizer
 from firstwords.training.finetune_config import FinetuneConfig
-from firstwords.training.pretrain import PretrainConfig
+from firstwords.training.objectives import pretraining_recipe
 from firstwords.training.run import read_log
 
 ENGLISH = (
@@ -130,8 +130,8 @@ def _work(trial: Trial, work: Path) -> None:
         started = time.perf_counter()
         corpora = [Path(name) if "/" in name else work / "corpora" / name for name in trial.corpora]
         if trial.listens:
-            recipe = load_recipe(trial.recipe, "pretrain", PretrainConfig)
-            code = pretrain(corpora, run, from_dict(PretrainConfig, trial.changes, trial.name, recipe))
+            recipe: Any = pretraining_recipe(trial.recipe)
+            code = pretrain(corpora, run, from_dict(type(recipe), trial.changes, trial.name, recipe))
         else:
             place = work / "runs" / trial.source
             recipe_ = load_recipe(trial.recipe, "finetune", FinetuneConfig)

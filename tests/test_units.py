@@ -183,6 +183,7 @@ def test_purities_and_mutual_information_are_those_of_the_definition() -> None:
     assert quality.cluster_purity == pytest.approx(cluster_purity)
     assert quality.pnmi == pytest.approx(told / entropy)
     assert (quality.frames, quality.phones, quality.units) == (500, 4, 9)
+    assert quality.commonest == pytest.approx(p_y.max())
 
 
 def test_codebooks_are_measured_together_and_each() -> None:

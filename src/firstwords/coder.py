@@ -13,8 +13,9 @@ from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.encoder import choose_device
 from firstwords.models.vq_wav2vec import VqWav2Vec, VqWav2VecEncoder
 from firstwords.models.wav2vec2 import Wav2Vec2, Wav2Vec2Encoder
+from firstwords.nn.kmeans_quantizer import KMeansQuantizer
 from firstwords.nn.lengths import normalize_waveform
-from firstwords.nn.quantizer import GumbelQuantizer
+from firstwords.nn.quantizer import GumbelQuantizer, QuantizerConfig
 
 
 class Coder(nn.Module):
@@ -28,6 +29,8 @@ class Coder(nn.Module):
         """Raises ValueError where the model's targets are not quantised."""
         super().__init__()
         self.encoder = model.encoder
+        self.quantizer: GumbelQuantizer | KMeansQuantizer
+        chosen: QuantizerConfig
         if isinstance(model, VqWav2Vec):
             self.quantizer, chosen = model.encoder.quantizer, model.config.encoder.quantizer
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
@@ -15,21 +15,18 @@ from torch import Tensor, nn
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.checkpoints.models import load_encoder_weights
+from firstwords.codebook import Codebook
 from firstwords.coder import Coder, load_coder
 from firstwords.cooccurrence import Cooccurrence, Table
-from firstwords.corpus.intervals import FIELD, Alignments, Interval, frame_labels, manifest_alignment
+from firstwords.corpus.intervals import frame_labels
 from firstwords.corpus.parallel import AudioProgress, map_in_order
-from firstwords.corpus.phonemes import with_phones
 from firstwords.corpus.utterance import Utterance
-from firstwords.decoding.aligned_text import align_text
-from firstwords.decoding.alignment import AlignmentConfig
 from firstwords.decoding.words import FrameClock
-from firstwords.encoder import Encoder, load_encoder
+from firstwords.encoder import load_encoder
 from firstwords.errors import AlignmentError, AudioError, CheckpointError, ConfigError, CorpusError
-from firstwords.nn.fitted import read_fitted
+from firstwords.features import LayerFeatures
 from firstwords.nn.kmeans import assign
-from firstwords.recognizer import Recognizer
-from firstwords.text.alphabet import transcript_of
+from firstwords.phone_times import Times, nothing_aligned
 
 READ_AHEAD = 64
 """Utterances that are read and sorted by length at a time, so that batches need little padding."""
@@ -41,9 +38,6 @@ STRESSED = frozenset(
     for stress in "012"
 )
 """ARPAbet vowels with their stress."""
-
-Times = Callable[[Sequence[Utterance], Sequence[Tensor]], list[list[Interval] | None]]
-"""Who knows when phones were said: utterances and their samples (samples,) to intervals, None where not known."""
 
 
 class Codes(Protocol):
@@ -64,11 +58,11 @@ class Codes(Protocol):
 class UnitCoder(nn.Module):
     """The nearest of K centroids to an encoder's features at each frame, as one codebook of K entries."""
 
-    def __init__(self, encoder: Encoder, layer: int | None, centroids: Tensor) -> None:
+    def __init__(self, features: LayerFeatures, centroids: Tensor) -> None:
         super().__init__()
-        self.encoder, self.layer = encoder, layer
+        self.features, self.encoder = features, features.encoder
         self.groups, self.entries = 1, len(centroids)
-        self.stride, self.receptive_field = encoder.stride, encoder.receptive_field
+        self.stride, self.receptive_field = features.stride, features.receptive_field
         self.register_buffer("centroids", centroids)
 
     def frames(self, samples: Any) -> Any:
@@ -77,7 +71,9 @@ class UnitCoder(nn.Module):
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> Tensor:
         """(B, samples) to (B, T, 1) int64."""
-        return assign(self.encoder(waveforms, lengths, self.layer), self.get_buffer("centroids"))[:, :, None]
+        if lengths is None:
+            lengths = torch.full((len(waveforms),), waveforms.shape[1], device=waveforms.device)
+        return assign(self.features.together(waveforms, lengths)[0], self.get_buffer("centroids"))[:, :, None]
 
 
 def choose_codes(
@@ -92,8 +88,8 @@ def choose_codes(
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        CheckpointError: nothing there, no quantiser, no centroids, or centroids of another width.
-        ConfigError: a layer without units, or one that the encoder has not.
+        CheckpointError: nothing there, no quantiser, or no centroids.
+        ConfigError: a layer without units, or one that the encoder has not; centroids of another layer or model.
     """
     if units is None:
         if layer is not None:
@@ -106,93 +102,22 @@ def choose_codes(
                 f"{error}. Units of one of its layers can be counted in their place: firstwords units, then "
                 "--layer N --units FILE"
             ) from error
-    tensors, about = read_fitted(units, "k-means")
-    layer = about.get("layer") if layer is None else layer
+    codebook = Codebook.load(units)
+    weights = None
+    if layer is None:
+        if "weights" in codebook.about:
+            of_layers = {number: weight for number, weight in codebook.about["weights"]}
+        elif "layer" not in codebook.about:
+            raise ConfigError(f"{units}: does not say of which layer its centroids are; say --layer N")
+        layer = codebook.about.get("layer")
     encoder = load_encoder(place, device)
-    if layer is None and "layer" not in about:
-        raise ConfigError(f"{units}: does not say of which layer its centroids are; say --layer N")
-    if layer is not None and not 0 <= layer <= encoder.layers:
-        raise ConfigError(f"layer {layer}: {place} has 0 to {encoder.layers}")
-    if (width := tensors["centroids"].shape[1]) != encoder.dim:
-        raise CheckpointError(f"{units}: centroids of width {width}, features of {place} have {encoder.dim}")
-    return UnitCoder(encoder, layer, tensors["centroids"].to(next(encoder.parameters()).device))
-
-
-class FileTimes:
-    """Phone times from files."""
-
-    def __init__(self, alignments: Alignments) -> None:
-        self.alignments = alignments
-
-    def __call__(self, utterances: Sequence[Utterance], waveforms: Sequence[Tensor]) -> list[list[Interval] | None]:
-        return [self.alignments.of(utterance) for utterance in utterances]
-
-
-class ManifestTimes:
-    """Phone times from a key of the manifest's lines."""
-
-    def __init__(self, key: str = FIELD) -> None:
-        self.key = key
-
-    def __call__(self, utterances: Sequence[Utterance], waveforms: Sequence[Tensor]) -> list[list[Interval] | None]:
-        return [manifest_alignment(utterance, self.key) for utterance in utterances]
-
-
-class RecognizerTimes:
-    """Phone times by forced alignment: of phones with a recogniser of phones, else of characters.
-
-    Phones are the manifest's `phones`; where an utterance has none, espeak-ng tells them from its text, if asked to.
-    """
-
-    def __init__(
-        self, recognizer: Recognizer, espeak: str | None = None, config: AlignmentConfig | None = None
-    ) -> None:
-        """
-        Args:
-            recognizer: of phones (fine-tuned with --text.units phonemes) or characters.
-            espeak: espeak-ng's language code for utterances without phones; "manifest" takes each utterance's own.
-            config: None: the defaults.
-
-        Raises:
-            ConfigError: espeak-ng is asked for phones that the recogniser does not spell with.
-        """
-        self.recognizer, self.espeak, self.config = recognizer, espeak, config
-        if espeak is not None and recognizer.alphabet.units != "phonemes":
-            raise ConfigError("the recogniser spells with characters, so that phones by espeak are of no use to it")
-
-    def __call__(self, utterances: Sequence[Utterance], waveforms: Sequence[Tensor]) -> list[list[Interval] | None]:
-        who = self.recognizer
-        if self.espeak is not None:
-            language = None if self.espeak == "manifest" else self.espeak
-            utterances = list(with_phones(utterances, language))
-        texts = [transcript_of(utterance, who.alphabet.units) for utterance in utterances]
-        longest = max(map(len, waveforms)) / SAMPLE_RATE
-        if longest > who.settings.windows.whole_seconds:
-            rows = [torch.cat(list(who.log_probabilities(_recording(samples)))) for samples in waveforms]
-        else:
-            logits, lengths = who.emissions(list(waveforms))
-            valid = zip(logits.float().cpu(), lengths.tolist(), strict=True)
-            rows = [row[:length].log_softmax(-1) for row, length in valid]
-        found: list[list[Interval] | None] = []
-        for text, row, samples in zip(texts, rows, waveforms, strict=True):
-            if not text or not who.alphabet.normalize(text):
-                found.append(None)
-                continue
-            seconds = len(samples) / SAMPLE_RATE
-            try:
-                alignment = align_text(row.numpy(), text, who.alphabet, who.clock, seconds, self.config)
-            except AlignmentError:
-                found.append(None)
-                continue
-            parts = [part for word in alignment.words for part in word.characters]
-            found.append([Interval(None if p.confidence is None else p.text, p.start, p.end) for p in parts])
-        return found
-
-
-def _recording(samples: Tensor) -> Any:
-    from firstwords.recording import Recording
-
-    return Recording.open(samples)
+    if layer is None and "weights" in codebook.about:
+        weights = [float(of_layers.get(number, 0.0)) for number in encoder.all_layers]
+    features = LayerFeatures(encoder, layer, weights)
+    codebook.check(features)
+    if not codebook.fits(features):
+        raise ConfigError(f"{units}: its centroids were learnt from another model or layer than this of {place}")
+    return UnitCoder(features, codebook.centroids.to(features.device))
 
 
 @dataclass
@@ -407,7 +332,7 @@ class _Counter:
             reasons = "; ".join(list(self.left_out.values())[:3])
             raise CorpusError(f"none of {asked} utterances could be coded: {reasons or 'there are none'}")
         if self.times is not None and not self.aligned:
-            raise AlignmentError(_nothing_aligned(self.times, self.utterances))
+            raise AlignmentError(nothing_aligned(self.times, self.utterances))
         found = CodeCounts(
             self.codes.groups,
             self.codes.entries,
@@ -418,20 +343,6 @@ class _Counter:
         found.seconds, found.utterances, found.aligned = self.seconds, self.utterances, self.aligned
         found.lacking, found.left_out = self.lacking, self.left_out
         return found
-
-
-def _nothing_aligned(times: Times, count: int) -> str:
-    """Why there are no phone times."""
-    if isinstance(times, FileTimes):
-        name = next(iter(times.alignments.entries))
-        return (
-            f"{times.alignments.place}: alignments of {len(times.alignments.entries)} recordings (such as {name!r}), "
-            f"none of them among the corpus's {count} utterances; files are named by the utterance's id"
-        )
-    if isinstance(times, ManifestTimes):
-        return f'none of {count} utterances has "{times.key}": [[label, start, end], ...] in its manifest line'
-    key = "phones" if isinstance(times, RecognizerTimes) and times.recognizer.alphabet.units == "phonemes" else "text"
-    return f'none of {count} utterances has a transcript ("{key}") that can be aligned'
 
 
 class _Silently:

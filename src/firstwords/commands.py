@@ -13,11 +13,14 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from firstwords.checkpoints.models import load_any_encoder, load_encoder_weights
+from firstwords.coder import Coder
 from firstwords.config import to_dict
+from firstwords.corpus.languages import language_notes
 from firstwords.errors import CheckpointError, FirstwordsError
-from firstwords.models.wav2vec2 import EncoderConfig
+from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2
 from firstwords.recipes import WAV2VEC2, load_recipe, recipe_names
 from firstwords.report.curves import leave_curves
+from firstwords.report.languages import leave_languages
 from firstwords.text.alphabet import transcript_of
 from firstwords.training.acoustic import AcousticTraining
 from firstwords.training.acoustic_config import AcousticRecipe, check_recipe
@@ -66,11 +69,19 @@ def _pretrain(corpora: Sequence[Path], out: Path, config: AudioOnlyConfig, sourc
     skipped = Skipped()
     utterances = with_durations(read_corpora(corpora), skipped)
     data = config.data
-    training, validation = choose_splits(utterances, data.train, data.valid, data.held_out)
+    balanced = data.language_alpha is not None
+    training, validation = choose_splits(utterances, data.train, data.valid, data.held_out, balanced)
+    _say(language_notes(training), processes)
     task = objective.task(config, training, validation, processes, skipped, weights)
     facts = fingerprint(task.training) | ({} if source is None else {"source": source})
     run = Run(out, "pretrain", described(config), facts, processes.main, config.training.tensorboard)
-    return run_task(task, config, run, facts, len(task.validation), skipped, processes)
+    unfinished = run.status.get("state") != "finished"
+    code = run_task(task, config, run, facts, len(task.validation), skipped, processes)
+    if code == 0 and unfinished and processes.main and task.languages:
+        model, seconds = task.model.eval(), data.valid_seconds / len(task.languages)
+        codes = Coder(model) if isinstance(model, Wav2Vec2) and model.config.quantize_targets else None
+        leave_languages(out, task.training, task.validation, data.language_alpha, codes, _console(processes), seconds)
+    return code
 
 
 def finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneConfig) -> int:
@@ -174,9 +185,12 @@ def _starting_point(source: str, config: FinetuneConfig) -> tuple[EncoderConfig,
 
 def _say(notes: Sequence[str], processes: Processes) -> None:
     """Once, however many processes there are."""
-    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
     for note in notes:
-        console.print(note)
+        _console(processes).print(note)
+
+
+def _console(processes: Processes) -> Console:
+    return Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
 
 
 def run_task(
@@ -189,7 +203,7 @@ def run_task(
     processes: Processes,
 ) -> int:
     """Says what will be trained on what, trains, and says how it ended."""
-    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=not processes.main)
+    console = _console(processes)
     if run.status.get("state") == "finished":
         console.print(f"{run.folder}: finished already after {run.status.get('update')} updates")
         return 0

@@ -58,6 +58,13 @@ class Table:
         prior = self.label_counts()[self.labels] / max(self.total, 1)
         return np.bincount(rows, given * np.log2(given / prior), len(self.used))
 
+    def without(self, name: str) -> Table:
+        """The table without a label."""
+        kept = self.labels != (self.names.index(name) if name in self.names else -1)
+        names = tuple(other for other in self.names if other != name)
+        renamed = np.array([names.index(other) if other != name else -1 for other in self.names], dtype=np.int64)
+        return Table(self.codes[kept], renamed[self.labels[kept]], self.counts[kept], names)
+
     def taking(self, function: np.ndarray) -> Table:
         """The table of other codes: `function` (n,) int64 has the new code of each pair."""
         return _added_up(function * _LABELS + self.labels, self.counts, self.names)

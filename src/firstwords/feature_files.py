@@ -203,15 +203,16 @@ class FeatureWriter:
         name = self._file("")
         part = self.folder / f"{name}.part"
         entries = list(self._of(name))
-        values = np.memmap(self.folder / PART, self.dtype, "r").reshape(-1, self.dim)
         if self.format == "safetensors":
             tensors = [(entry.id, entry.first, entry.rows) for entry in entries]
-            write_safetensors(part, values, tensors, single=self.level == "utterance")
+            single = self.level == "utterance"
+            write_safetensors(part, self.folder / PART, self.dtype, self.dim, tensors, single)
         else:
+            values = np.memmap(self.folder / PART, self.dtype, "r").reshape(-1, self.dim)
             columns = [self.columns(entry) if self.columns else {} for entry in entries]
             recordings = [(entry.id, entry.first, entry.rows, entry.seconds) for entry in entries]
             write_parquet(part, values, recordings, columns, by_row=self.level != "frame")
-        del values
+            del values
         os.replace(part, self.folder / name)
         self._data.close()
         self._new_part()

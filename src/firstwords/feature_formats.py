@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,30 +27,32 @@ def npy_header(shape: tuple[int, ...], dtype: np.dtype) -> bytes:
     )
 
 
-def write_safetensors(path: Path, values: np.ndarray, tensors: Sequence[tuple[str, int, int]], single: bool) -> None:
-    """A safetensors file of consecutive rows.
+def write_safetensors(
+    path: Path, rows: Path, dtype: np.dtype, dim: int, tensors: Sequence[tuple[str, int, int]], single: bool
+) -> None:
+    """A safetensors file of rows that lie in a plain file.
 
     Args:
         path: overwritten.
-        values: (N, D) float32 or float16, may be memory-mapped.
+        rows: a file of nothing but rows (N, D).
+        dtype: of their values, float32 or float16.
+        dim: D.
         tensors: name, first row and number of rows of each, in order and without gaps.
         single: a tensor of one row is (D,), not (1, D).
     """
-    row = values.dtype.itemsize * values.shape[1]
+    size = dtype.itemsize * dim
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    for name, first, rows in tensors:
+    for name, first, count in tensors:
         header[name] = {
-            "dtype": f"F{8 * values.dtype.itemsize}",
-            "shape": [values.shape[1]] if single else [rows, values.shape[1]],
-            "data_offsets": [first * row, (first + rows) * row],
+            "dtype": f"F{8 * dtype.itemsize}",
+            "shape": [dim] if single else [count, dim],
+            "data_offsets": [first * size, (first + count) * size],
         }
-    words = json.dumps(header, ensure_ascii=False).encode("utf-8")
+    words = json.dumps(header).encode("ascii")
     words += b" " * (-len(words) % 8)
-    with open(path, "wb") as file:
+    with open(path, "wb") as file, open(rows, "rb") as source:
         file.write(len(words).to_bytes(8, "little") + words)
-        step = max(1, _COPIED // row)
-        for first in range(0, len(values), step):
-            file.write(np.ascontiguousarray(values[first : first + step]).data)
+        shutil.copyfileobj(source, file, _COPIED)
         file.flush()
         os.fsync(file.fileno())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,8 @@ class UnitQuality:
     """0 to 1: phone-normalised mutual information."""
     chance: float
     """About what PNMI would be if units and phones had nothing to do with each other, for so many units and frames."""
+    commonest: float
+    """Share of frames of the commonest phone: the phone purity of a single unit for everything."""
     frames: int
     """That were counted."""
     phones: int
@@ -73,13 +76,17 @@ class UnitCounts:
         )
         columns = [numbers[places.reshape(-1)], *(units.T if self.groups > 1 else ())]
         for counts, column in zip(self._counts, columns, strict=True):
-            counts.add(
-                column, frame_labels(intervals, middles, lambda label, own=counts: own.index(self._phone(label)))
-            )
+            counts.add(column, frame_labels(intervals, middles, partial(self._phone, counts)))
         self.utterances += 1
 
-    def _phone(self, label: str) -> str:
-        return label[:-1] if not self.stress and label in STRESSED else label
+    def _phone(self, counts: Cooccurrence, label: str) -> int:
+        return counts.index(label[:-1] if not self.stress and label in STRESSED else label)
+
+    @property
+    def kind(self) -> str:
+        """ "phones", or "characters" where every label is a single letter: a recogniser of letters aligned them."""
+        names = [name for name in self._counts[0].table().names if not name.startswith("(")]
+        return "characters" if names and all(len(name) == 1 for name in names) else "phones"
 
     def qualities(self) -> list[UnitQuality]:
         """Of the units; with several codebooks of all together, and then of each."""
@@ -91,8 +98,9 @@ def _quality(counts: Cooccurrence) -> UnitQuality:
     phone_purity, cluster_purity = purity(table)
     told = information(table)
     chance = min(told.chance / told.label_entropy, 1.0) if told.label_entropy > 0 else 0.0
-    phones = int((table.label_counts() > 0).sum())
+    labels = table.label_counts()
+    commonest = float(labels.max(initial=0) / max(table.total, 1))
     return UnitQuality(
-        phone_purity, cluster_purity, told.share, chance, table.total, phones, len(table.used),
-        2 ** entropy(table.code_counts()),
+        phone_purity, cluster_purity, told.share, chance, commonest, table.total, int((labels > 0).sum()),
+        len(table.used), 2 ** entropy(table.code_counts()),
     )  # fmt: skip

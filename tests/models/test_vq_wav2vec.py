@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_wav2vec import batch, close, seeded
-from torch import Tensor
+from conftest import tone
+from torch import Tensor, nn
 
-from firstwords.losses.noise_contrastive import draw_all_distractors, noise_contrastive_loss
+from firstwords.losses.noise_contrastive import NoiseContrastConfig, draw_all_distractors, noise_contrastive_loss
 from firstwords.models.vq_wav2vec import VqQuantizerConfig, VqWav2Vec, VqWav2VecConfig, VqWav2VecEncoderConfig
 from firstwords.nn.context_network import ContextNetworkConfig
 from firstwords.nn.latent_encoder import LatentEncoderConfig
@@ -19,6 +19,27 @@ VARIANTS = {
     "kmeans": VqQuantizerConfig(kind="kmeans", entries=10),
     "kmeans, apart": VqQuantizerConfig(kind="kmeans", entries=10, shared=False),
 }
+LENGTHS = [6400, 465, 3333, 5001, 719]
+
+
+def batch() -> tuple[list[Tensor], Tensor, Tensor]:
+    """Waveforms alone, padded with noise, and their lengths."""
+    alone = [torch.from_numpy(tone(length / 16_000, seed)) for seed, length in enumerate(LENGTHS)]
+    padded = torch.randn(len(alone), max(LENGTHS), generator=torch.Generator().manual_seed(1))
+    for row, waveform in zip(padded, alone, strict=True):
+        row[: len(waveform)] = waveform
+    return alone, padded, torch.tensor(LENGTHS)
+
+
+def close(ours: Tensor, theirs: Tensor) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=2e-5 * max(1.0, float(theirs.detach().abs().max())))
+
+
+def seeded(built: nn.Module) -> None:
+    """With norms that do something, as after training."""
+    for name, value in built.named_parameters():
+        if "norm" in name:
+            nn.init.normal_(value, 1 if name.endswith("weight") else 0, 0.2)
 
 
 def model(variant: str) -> VqWav2Vec:
@@ -111,3 +132,28 @@ def test_sizes_of_the_published_models() -> None:
             config = VqWav2VecEncoderConfig(*shape, quantizer=VqQuantizerConfig(kind=kind))  # type: ignore[arg-type]
             counts.append(sum(value.numel() for value in VqWav2Vec(VqWav2VecConfig(config)).parameters()) / 1e6)
     assert all(33 <= count <= 35 for count in counts), counts
+
+
+def test_a_target_among_its_equals_is_a_share_of_a_find() -> None:
+    """With all codes alike nothing is told from anything, though no candidate beats the target."""
+    targets = torch.ones(1, 6, 4)
+    predictions = torch.ones(1, 6, 2, 4)
+    config, random = NoiseContrastConfig(distractors=3), np.random.default_rng(0)
+    chosen = draw_all_distractors([6], 6, config, [random])
+    length = torch.tensor([6])
+    alike = noise_contrastive_loss(predictions, targets, length, chosen, 1, config, shared_ties=True)
+    assert float(alike.correct.sum()) == 0  # neither above nor below the others
+    targets[0, ::2] = 0  # two codes: those of odd frames are found among their equals
+    half = noise_contrastive_loss(predictions, targets, length, chosen, 1, config, shared_ties=True)
+    whole = noise_contrastive_loss(predictions, targets, length, chosen, 1, config)
+    assert 0 < float(half.correct.sum()) < float(whole.correct.sum())
+
+
+@pytest.mark.parametrize("frames", [1, 4, 9, 11])
+def test_fewer_frames_than_candidates(frames: int) -> None:
+    config, random = NoiseContrastConfig(), np.random.default_rng(0)
+    predictions, targets = torch.randn(1, frames, 4, 8, requires_grad=True), torch.randn(1, frames, 8)
+    chosen = draw_all_distractors([frames], frames, config, [random])
+    found = noise_contrastive_loss(predictions, targets, torch.tensor([frames]), chosen, 3, config)
+    found.loss.sum().backward()
+    assert found.predictions.tolist() == [max(0, frames - 3 - step) for step in range(4)]

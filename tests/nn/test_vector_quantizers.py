@@ -92,9 +92,23 @@ def test_deeper_projections_do_not_start_saturated() -> None:
         (QuantizerConfig(groups=5), 0.25, "multiple of groups"),
         (QuantizerConfig(dim=8), 0.25, "found 8"),
         (QuantizerConfig(entries=0), 0.25, "at least 1"),
-        (QuantizerConfig(), -1.0, "commitment"),
+        (QuantizerConfig(), -1.0, "commitment and start"),
     ],
 )
 def test_impossible_settings(config: QuantizerConfig, commitment: float, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         KMeansQuantizer(config, 12, commitment)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_starts_from_frames(shared: bool) -> None:
+    """Every entry is a part of some frame, all different, and each is the nearest to its own."""
+    quantizer = kmeans(shared)
+    x = torch.randn(40, 12)
+    quantizer.start_from(x, torch.Generator().manual_seed(1))
+    parts = x.view(40, 2, 6)
+    for group, codebook in enumerate(quantizer.codebooks):
+        among = parts.flatten(0, 1) if shared else parts[:, group]
+        distances = torch.cdist(codebook, among)
+        assert float(distances.min(1).values.detach().max()) < 1e-2 and len(set(distances.argmin(1).tolist())) == 7
+    assert len(quantizer.nearest(x).unique()) == 7

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import tone
-from test_code_bert import TINY
-from test_vq_wav2vec import KMEANS
-from test_vq_wav2vec import pretrain as listen
+from test_code_prediction import TINY
+from test_vq_pretraining import KMEANS
+from test_vq_pretraining import pretrain as listen
 from tiny import merged, tensors, write_corpus
 
 import firstwords.training.loop as loop

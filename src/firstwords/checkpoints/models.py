@@ -192,5 +192,6 @@ def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
         return from_dict(EncoderConfig, checkpoint.config, where)
     if checkpoint.kind == "classifier" and checkpoint.config.get("encoder_kind") == "wav2vec2":
         return from_dict(EncoderConfig, checkpoint.config["encoder"], where)
-    more = "; its features serve acoustic models, embeddings and classifiers" if checkpoint.kind == "wav2vec" else ""
+    others = ("wav2vec", "vq-wav2vec", code_bert.KIND)
+    more = "; its features serve acoustic models, embeddings and classifiers" if checkpoint.kind in others else ""
     raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder{more}")

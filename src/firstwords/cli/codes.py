@@ -10,20 +10,15 @@ from typing import Annotated
 import tyro
 
 from firstwords.cli.options import parse, several
-from firstwords.codes import FileTimes, ManifestTimes, RecognizerTimes, Times, check_field, choose_codes, count_codes
-from firstwords.corpus.intervals import FIELD, open_alignments
+from firstwords.codes import check_field, choose_codes, count_codes
+from firstwords.corpus.intervals import FIELD, SILENCE, open_alignments
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AlignmentError, ConfigError
 from firstwords.evaluation import in_splits
+from firstwords.phone_times import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.recognizer import Recognizer
-from firstwords.report.codes import (
-    plot_codes,
-    plot_similarity,
-    print_codes,
-    print_similarity,
-    write_counts,
-    write_summary,
-)
+from firstwords.report.code_pictures import plot_codes, plot_similarity
+from firstwords.report.codes import print_codes, print_similarity, write_counts, write_summary
 from firstwords.training.data import read_corpora
 
 
@@ -65,6 +60,8 @@ class Arguments:
     """Count units of these k-means centroids (firstwords units) over a layer, not codes of a quantiser."""
     codebook: int | None = None
     """Count the entries of one codebook by themselves (0 is the first), not those of all together."""
+    speech: bool = False
+    """Leave out frames outside all phones, which are a class of their own otherwise."""
     stress: bool = False
     """Keep the stress of ARPAbet's vowels (AH0, AH1)."""
     device: str = "auto"
@@ -83,6 +80,8 @@ def run(arguments: list[str]) -> None:
     codes = choose_codes(chosen.model, chosen.layer, chosen.units, chosen.device)
     fields = dict.fromkeys(("speaker", "language", *chosen.by))
     found = count_codes(codes, utterances, times, list(fields), chosen.batch_seconds, chosen.stress)
+    if chosen.speech and found.phones is not None:
+        found.phones = found.phones.without(SILENCE)
     if chosen.codebook is not None:
         found = found.of_codebook(chosen.codebook)
     for reason in list(found.left_out.values())[:5]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,16 +14,18 @@ from rich.console import Console
 from firstwords.cli.options import parse, several
 from firstwords.codebook import Codebook
 from firstwords.coder import load_coder
-from firstwords.codes import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.corpus.intervals import FIELD, open_alignments
 from firstwords.embedding import gather
 from firstwords.encoder import load_encoder
 from firstwords.errors import ConfigError
 from firstwords.evaluation import in_splits
 from firstwords.features import LayerFeatures, OwnCodes, probe_weights
+from firstwords.nn.kmeans import Backend
+from firstwords.phone_times import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.recognizer import Recognizer
 from firstwords.report.units import count_phones, print_quality, print_units
-from firstwords.units import CODEBOOK, UnitConfig, write_units
+from firstwords.units import CODEBOOK, UnitConfig, UnitFormat, write_units
+from firstwords.windows import WindowConfig
 
 
 @dataclass
@@ -52,7 +54,24 @@ class Arguments:
     """Use these centroids (codebook.safetensors of an earlier run); train none."""
     codes: bool = False
     """The codes of the model's own quantiser: no layer, no k-means."""
-    settings: tyro.conf.OmitArgPrefixes[UnitConfig] = field(default_factory=UnitConfig)
+    clusters: int = UnitConfig.clusters
+    """K of k-means: 100 in HuBERT's first iteration, 128 in wav2vec-U."""
+    iterations: int = UnitConfig.iterations
+    """Most passes of k-means over the features."""
+    restarts: int = UnitConfig.restarts
+    """Starts of k-means; the best is kept. wav2vec-U takes 3."""
+    seed: int = UnitConfig.seed
+    """Of k-means, and of the sample that it learns from."""
+    hours: float | None = None
+    """Audio to train k-means on, whole utterances at random; otherwise all. Their features lie in OUT meanwhile."""
+    backend: Backend = "torch"
+    """What computes k-means; faiss (the extra "faiss") holds all features in memory."""
+    format: UnitFormat = "jsonl"
+    """JSON Lines with id and units; or text: the id, a tab, units with spaces between."""
+    repetitions: bool = False
+    """Write a unit for every frame, not one for each run of equal units."""
+    durations: bool = False
+    """Without repetitions: write how many frames each unit lasts, too."""
     split: str | None = None
     """Only the utterances of this split."""
     alignments: Path | None = None
@@ -71,6 +90,12 @@ class Arguments:
     """Which language or speaker, of a model with adapters for several."""
     device: str = "auto"
     """"auto", "cpu" or "cuda"."""
+    batch_seconds: float = UnitConfig.batch_seconds
+    """Most audio that the network sees at once."""
+    chunk_seconds: float = WindowConfig.seconds
+    """Audio of a long recording that passes through the network at a time; inf hears it as a whole."""
+    context_seconds: float = WindowConfig.context
+    """What is heard beyond such a chunk on either side."""
 
 
 def run(arguments: list[str]) -> None:
@@ -81,9 +106,18 @@ def run(arguments: list[str]) -> None:
         utterances = in_splits(utterances, chosen.split, ", ".join(map(str, chosen.corpus)))
     times = _times(chosen)
     codebook = None if chosen.codebook is None else Codebook.load(chosen.codebook)
-    units = write_units(_source(chosen, codebook), utterances, chosen.out, chosen.settings, codebook)
+    config = UnitConfig(
+        chosen.clusters, chosen.iterations, chosen.restarts, chosen.seed, chosen.hours, chosen.backend, chosen.format,
+        chosen.repetitions, chosen.durations, chosen.batch_seconds,
+        WindowConfig(chosen.chunk_seconds, chosen.context_seconds),
+    )  # fmt: skip
+    units = write_units(_source(chosen, codebook), utterances, chosen.out, config, codebook)
     for name, reason in (problems | units.skipped).items():
         print(f"left out: {reason if name in reason else f'{name}: {reason}'}", file=sys.stderr)
+    if units.before == len(units.sequences):
+        print(f"{chosen.out} was complete already", file=sys.stderr)
+    elif units.before:
+        print(f"went on after {units.before} recordings", file=sys.stderr)
     console = Console(highlight=False)
     print_units(units, console)
     if codebook is None and not chosen.codes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from firstwords.corpus.languages import LanguageSampler
 from firstwords.errors import CorpusError
 
 TIE_SAMPLES = 4_000
@@ -25,7 +26,7 @@ class Bucket:
     """Utterances of similar length that are handled alike."""
 
     members: np.ndarray
-    """(n,) indices into the corpus."""
+    """(n,) indices into the corpus; with a sampler of languages, copies as `UpdatePlan.which` tells them apart."""
     samples: int
     """Length to which all are cropped (pre-training) or padded (fine-tuning)."""
 
@@ -48,6 +49,7 @@ class UpdatePlan:
         crop: True crops a bucket to its shortest member (pre-training), False pads it to its longest.
         seed: of the shuffling.
         tie: lengths that differ by less count as alike when an epoch is sorted.
+        sampler: what an epoch holds; None: every utterance once.
 
     Raises:
         CorpusError: no utterances.
@@ -61,6 +63,7 @@ class UpdatePlan:
         crop: bool,
         seed: int,
         tie: int = TIE_SAMPLES,
+        sampler: LanguageSampler | None = None,
     ) -> None:
         if len(lengths) == 0:
             raise CorpusError("no utterances to train on")
@@ -70,27 +73,40 @@ class UpdatePlan:
         self.crop = crop
         self.seed = seed
         self.tie = tie
+        self.sampler = sampler
+
+    def which(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Members of buckets as utterances (n,) of the corpus and the copies (n,) of them, from 0: all different within
+        an epoch."""
+        copies, utterances = np.divmod(members, len(self.lengths))
+        return utterances, copies
 
     def epoch(self, number: int) -> list[list[Bucket]]:
-        """The updates of one epoch, each a list of buckets; every utterance is in exactly one of them."""
+        """The updates of one epoch, each a list of buckets; every utterance, or what the sampler draws, is in exactly
+        one of them."""
         random = np.random.default_rng([self.seed, number])
-        order = np.lexsort((random.random(len(self.lengths)), -(self.lengths // self.tie)))
+        drawn = np.arange(len(self.lengths)) if self.sampler is None else self.sampler.draw(random)
+        lengths = self._lengths(drawn)
+        order = np.lexsort((random.random(len(drawn)), -(lengths // self.tie)))
         buckets = []
         first = 0
         while first < len(order):
-            longest = int(self.lengths[order[first : first + 1 + self.bucket_samples // self.tie]].max())
+            longest = int(lengths[order[first : first + 1 + self.bucket_samples // self.tie]].max())
             last = first + max(1, self.bucket_samples // longest)
-            members = order[first:last]
+            members = drawn[order[first:last]]
             buckets.append(Bucket(members, self._common_length(members)))
             first = last
         shuffled = [buckets[number] for number in random.permutation(len(buckets))]
         return self._fill(shuffled)
 
+    def _lengths(self, members: np.ndarray) -> np.ndarray:
+        return self.lengths[self.which(members)[0]]
+
     def _common_length(self, members: np.ndarray) -> int:
         """Samples that a bucket is cropped or padded to; crops come in few lengths, which prepared operations like."""
         if not self.crop:
-            return int(self.lengths[members].max())
-        shortest = int(self.lengths[members].min())
+            return int(self._lengths(members).max())
+        shortest = int(self._lengths(members).min())
         return shortest // CROP_SAMPLES * CROP_SAMPLES or shortest
 
     def _fill(self, buckets: list[Bucket]) -> list[list[Bucket]]:

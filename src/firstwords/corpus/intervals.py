@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ def open_alignments(place: Path, tier: str | None = None) -> Alignments:
             else:
                 inside = path.relative_to(place).with_suffix("").as_posix()
                 for name in dict.fromkeys((inside, Path(inside).name)):
-                    found.entries.setdefault(name, lambda path=path: _read_one(path, tier))  # type: ignore[misc]
+                    found.entries.setdefault(name, partial(_read_one, path, tier))
     elif place.is_file():
         _open_file(place, found)
     else:
@@ -122,12 +123,13 @@ def open_alignments(place: Path, tier: str | None = None) -> Alignments:
 def _open_file(path: Path, found: Alignments) -> None:
     """Adds all alignments of one file."""
     ending = path.suffix.lower()
+    parts: dict[str, Callable[[], list[Interval]]]
     if ending == ".ctm":
-        parts = {name: (lambda own=own: own) for name, own in _read_ctm(path)}  # type: ignore[misc]
+        parts = {name: partial(list, own) for name, own in _read_ctm(path)}
     elif ending in (".json", ".jsonl"):
-        parts = {name: (lambda own=own: own) for name, own in _read_json(path, found.tier)}  # type: ignore[misc]
+        parts = {name: partial(list, own) for name, own in _read_json(path, found.tier)}
     elif ending in (".textgrid", ".phn"):
-        parts = {path.stem: lambda: _read_one(path, found.tier)}
+        parts = {path.stem: partial(_read_one, path, found.tier)}
     else:
         raise AlignmentError(f"{path}: alignments are {', '.join(ENDINGS)}")
     for name, read in parts.items():

@@ -1,16 +1,17 @@
 """The noise-contrastive loss of wav2vec and vq-wav2vec (wav2vec section 2.2, equation 1).
 
 What a frame predicts of the frames to come is told from distractors: other frames of the same utterance, one set for
-each target, shared by all steps (fairseq). All similarities of a step come from one matrix product over an utterance;
-distractors are indices into it, so no vector is ever copied.
+each target, shared by all steps (fairseq). Distractors are indices: all similarities come from one product of which
+only the wanted values are computed (CPU) or taken (GPU), so no vector is ever copied.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from torch import Tensor
 
 from firstwords.errors import ConfigError
 from firstwords.nn.distractors import draw_distractors
-from firstwords.nn.lengths import length_mask
 
 
 @dataclass(frozen=True)
@@ -113,11 +113,22 @@ def predictions_of(frames: int, steps: int, offset: int) -> int:
     return sum(max(0, frames - offset - step) for step in range(steps))
 
 
-def step_logits(predictions: Tensor, targets: Tensor, distractors: Distractors, offset: int) -> Iterator[Tensor]:
-    """For each step in turn, similarities (B, T - offset - step, 1 + N + M) of targets, the true one first.
+def step_logits(predictions: Tensor, targets: Tensor, distractors: Distractors, offset: int) -> list[Tensor]:
+    """For each step, similarities (B, T - offset - step, 1 + N + M) of targets, the true one first, in float32.
 
     Row t is about target offset + step + t, as frame t predicted it. Steps that reach beyond the last frame are left
-    out.
+    out. The arguments are those of `similarities`.
+    """
+    rows = predictions.shape[1] - offset
+    logits = similarities(predictions, targets, distractors, offset)
+    return [logits[:, : rows - step, step] for step in range(min(predictions.shape[2], rows))]
+
+
+def similarities(predictions: Tensor, targets: Tensor, distractors: Distractors, offset: int) -> Tensor:
+    """Of every prediction with its target and the distractors of that: (B, T, K, 1 + N + M), the true one first.
+
+    What frame t predicts at step k is about target t + offset + k; where that is beyond the last frame, the values mean
+    nothing. In float32.
 
     Args:
         predictions: (B, T, K, D).
@@ -126,19 +137,55 @@ def step_logits(predictions: Tensor, targets: Tensor, distractors: Distractors, 
         offset: frames from a context to its first target.
     """
     batch, frames, steps, _ = predictions.shape
-    for step in range(steps):
-        ahead = offset + step
-        rows = frames - ahead
-        if rows < 1:
-            return
-        made = predictions[:, :rows, step]
-        true = torch.arange(ahead, frames, device=targets.device).expand(batch, -1)[:, :, None]
-        choices = torch.cat([true, distractors.own[:, ahead:]], 2)
-        logits = torch.bmm(made, targets.mT).gather(2, choices)
+    device = targets.device
+    numbers = torch.arange(batch * frames, device=device).view(batch, frames, 1)
+    first = numbers[:, :1]
+    candidates = torch.cat([numbers, distractors.own + first, distractors.others], 2)
+    ahead = torch.arange(frames, device=device)[:, None] + torch.arange(steps, device=device) + offset
+    chosen = candidates[:, ahead.clamp(max=frames - 1)]
+    with torch.autocast(device.type, enabled=False):
+        flat = (predictions.flatten(0, 2), targets.flatten(0, 1).to(predictions.dtype), chosen.flatten(0, 2))
+        if device.type == "cpu" and chosen.shape[3] <= batch * frames:  # a sparse row holds no more than a full one
+            return _SparseProduct.apply(*flat).view(chosen.shape)
+        own = distractors.own.shape[2] + 1
+        near = torch.matmul(predictions.flatten(1, 2), targets.mT.to(predictions.dtype))
+        logits = near.gather(2, (chosen[..., :own] - first[..., None]).flatten(1, 2)).view(*chosen.shape[:3], own)
         if distractors.others.shape[2]:
-            far = torch.matmul(made, targets.flatten(0, 1).T).gather(2, distractors.others[:, ahead:])
-            logits = torch.cat([logits, far], 2)
-        yield logits
+            far = torch.matmul(flat[0], flat[1].T).gather(1, flat[2][:, own:])
+            logits = torch.cat([logits, far.view(*chosen.shape[:3], -1)], 3)
+        return logits.float()
+
+
+class _SparseProduct(torch.autograd.Function):
+    """Some values of a matrix product: rows (R, D) with columns (C, D), of each row those at `chosen` (R, n).
+
+    A sparse product computes only these, and on the way back the gradient is a sparse matrix: an eighth of the time of
+    the whole products, and no vector is copied.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, columns: Tensor, chosen: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, columns, chosen)
+        pattern = _sparse(chosen, rows.new_zeros(chosen.shape, dtype=torch.float32), len(columns))
+        values: Tensor = torch.sparse.sampled_addmm(pattern, rows.float(), columns.float().T, beta=0.0).values()
+        return values.view(chosen.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        rows, columns, chosen = ctx.saved_tensors
+        places = _sparse(chosen, gradient, len(columns))
+        of_rows, of_columns = places @ columns.float(), places.t() @ rows.float()
+        return of_rows.to(rows.dtype), of_columns.to(columns.dtype), None
+
+
+def _sparse(chosen: Tensor, values: Tensor, width: int) -> Tensor:
+    """A matrix (R, width) of values (R, n) at columns `chosen` (R, n); those that come twice in a row add up."""
+    ends = torch.arange(0, chosen.numel() + 1, chosen.shape[1])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support")  # is said to be new
+        return torch.sparse_csr_tensor(
+            ends, chosen.flatten(), values.flatten(), (len(chosen), width), check_invariants=False
+        )
 
 
 def noise_contrastive_loss(
@@ -148,6 +195,7 @@ def noise_contrastive_loss(
     distractors: Distractors,
     offset: int,
     config: NoiseContrastConfig,
+    shared_ties: bool = False,
 ) -> NoiseContrast:
     """Sums over all predictions whose target is a valid frame.
 
@@ -158,18 +206,18 @@ def noise_contrastive_loss(
         distractors: of every target.
         offset: frames from a context to its first target.
         config: the kind of loss.
+        shared_ties: a target found among k candidates that are alike counts as 1 / k: with the few codes of vq-wav2vec
+            distractors often are the target itself.
     """
-    steps = predictions.shape[2]
-    losses, correct = ([targets.new_zeros((), dtype=torch.float32)] * steps for _ in range(2))
-    count = [targets.new_zeros((), dtype=torch.int64)] * steps
-    for step, logits in enumerate(step_logits(predictions, targets, distractors, offset)):
-        valid = length_mask(lengths - offset - step, logits.shape[1])
-        logits = logits.float()
-        losses[step] = (_losses(logits, config) * valid).sum()
-        best, worst = logits.argmax(2) == 0, logits.argmin(2) == 0
-        correct[step] = (best & ~worst & valid).sum()
-        count[step] = valid.sum()
-    return NoiseContrast(torch.stack(losses), torch.stack(correct), torch.stack(count))
+    logits = similarities(predictions, targets, distractors, offset)
+    steps = torch.arange(logits.shape[2], device=logits.device)
+    ends = (lengths[:, None] - offset - steps).clamp(min=0)
+    valid = torch.arange(logits.shape[1], device=logits.device)[:, None] < ends[:, None]
+    losses = torch.where(valid, _losses(logits, config), 0).sum((0, 1))
+    best, worst = logits.argmax(3) == 0, logits.argmin(3) == 0
+    found = best & ~worst & valid
+    correct = (found / (logits == logits[..., :1]).sum(3)).sum((0, 1)) if shared_ties else found.sum((0, 1))
+    return NoiseContrast(losses, correct, ends.sum(0))
 
 
 def chance_nats(config: NoiseContrastConfig) -> float:
@@ -183,8 +231,8 @@ def chance_nats(config: NoiseContrastConfig) -> float:
 
 
 def _losses(logits: Tensor, config: NoiseContrastConfig) -> Tensor:
-    """(B, T, 1 + N) to (B, T)."""
+    """(..., 1 + N) to (...)."""
     if config.loss == "infonce":
-        return torch.logsumexp(logits, 2) - logits[:, :, 0]
-    weight = 1 / (logits.shape[2] - 1) if config.balanced else 1.0
-    return F.softplus(-logits[:, :, 0]) + weight * F.softplus(logits[:, :, 1:]).sum(2)
+        return torch.logsumexp(logits, -1) - logits[..., 0]
+    weight = 1 / (logits.shape[-1] - 1) if config.balanced else 1.0
+    return F.softplus(-logits[..., 0]) + weight * F.softplus(logits[..., 1:]).sum(-1)

@@ -33,6 +33,9 @@ class VqQuantizerConfig(QuantizerConfig):
     """One codebook for all groups. Source: vq-wav2vec section 5.1, and fairseq's command (combine_groups)."""
     commitment: float = 0.25
     """k-means: weight gamma of the commitment term. Source: vq-wav2vec section 3.2."""
+    start: float = 0.01
+    """k-means: standard deviation of the entries at the start, beside frames of 1 (fairseq); 0: frames of the first
+    update in their place, so that none begins far from all (Forgy's start of k-means; ours, for short runs)."""
     annealing: Literal["exponential", "linear"] = "exponential"
     """Gumbel: the temperature falls by a factor at each update (fairseq), or by the same amount (vq-wav2vec)."""
     annealing_updates: int = 280_000
@@ -94,7 +97,7 @@ class VqWav2VecEncoder(Wav2VecEncoder):
         self.code_dim = chosen.dim or latent_dim
         self.quantizer: GumbelQuantizer | KMeansQuantizer
         if chosen.kind == "kmeans":
-            self.quantizer = KMeansQuantizer(chosen, latent_dim, chosen.commitment)
+            self.quantizer = KMeansQuantizer(chosen, latent_dim, chosen.commitment, chosen.start)
         else:
             self.quantizer = GumbelQuantizer(chosen, latent_dim, self.code_dim)
         if self.code_dim != latent_dim:

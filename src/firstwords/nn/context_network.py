@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firstwords.errors import ConfigError
 from firstwords.nn.dropout import dropout
 from firstwords.nn.group_norm import group_norm
-from firstwords.nn.latent_encoder import ACTIVATIONS, ActivationName
+from firstwords.nn.latent_encoder import ActivationName
+from firstwords.nn.normed_convolution import ACTIVATIONS, Padding, Raw, convolve
 from firstwords.nn.strided_convolution import strided_products
 
 
@@ -81,24 +81,30 @@ class ContextNetwork(nn.Module):
             layer: stop after so many layers (0: the latents); None runs all.
             states: gets the latents and each layer's output appended.
         """
-        x = latents
+        plain = self.config.skip_connections or (self.config.dropout and self.training)
+        raw = Raw(latents)
         if states is not None:
-            states.append(x)
+            states.append(latents)
         for number in range(len(self.layers) if layer is None else layer):
-            x = self._block(x, lengths, number)
+            raw = Raw(self._block(raw.x, lengths, number)) if plain else self._convolve(raw, lengths, number)
             if states is not None:
-                states.append(x)
-        return x
+                states.append(raw.applied())
+        return raw.applied()
 
-    def _block(self, x: Tensor, lengths: Tensor, number: int) -> Tensor:
+    def _convolve(self, raw: Raw, lengths: Tensor, number: int) -> Raw:
+        """A layer whose norm and activation are left to the next."""
         config = self.config
         convolution: Any = self.layers[number]
         norm: Any = self.norms[number]
-        before = convolution.kernel_size[0] - 1
-        padded = F.pad(x, (0, 0, before, 0))
-        if before and config.padding == "replicate":
-            padded = padded.clone()
-            padded[:, :before] = x[:, :1]
+        padding = Padding(convolution.kernel_size[0] - 1, config.padding)
+        return convolve(raw, convolution.weight, convolution.bias, 1, padding, lengths, norm, config.activation)
+
+    def _block(self, x: Tensor, lengths: Tensor, number: int) -> Tensor:
+        """A layer with all that belongs to it."""
+        config = self.config
+        convolution: Any = self.layers[number]
+        norm: Any = self.norms[number]
+        padded = Padding(convolution.kernel_size[0] - 1, config.padding).apply(x)
         result = strided_products(padded, convolution.weight, 1)
         if convolution.bias is not None:
             result = result + convolution.bias

@@ -84,9 +84,9 @@ class _Slices(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, epsilon: float, *before: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight, *before)
         ctx.stride, ctx.epsilon = stride, epsilon
-        taps = _all_taps(weight, stride)
+        taps = all_taps(weight, stride)
         result = x.new_empty(len(x), (x.shape[1] - weight.shape[2]) // stride + 1, len(weight))
-        for number, first, last in _slices(result, stride, weight):
+        for number, first, last in slices(result, stride, weight):
             inside = x[number, first * stride : (last - 1) * stride + weight.shape[2]]
             active = Activation(*before).of(number).apply(inside, epsilon)
             target = result[number, first:last]
@@ -100,9 +100,9 @@ class _Slices(torch.autograd.Function):
         kernel, stride, gradient = weight.shape[2], ctx.stride, gradient.contiguous()
         needed = [ctx.needs_input_grad[0], *ctx.needs_input_grad[4:]]
         x_sum, *sums = [torch.zeros_like(one) if need else None for one, need in zip((x, *before), needed, strict=True)]
-        taps = _all_taps(weight, stride)
+        taps = all_taps(weight, stride)
         taps_sums = [torch.zeros_like(part) for part in taps]
-        for number, first, last in _slices(gradient, stride, weight):
+        for number, first, last in slices(gradient, stride, weight):
             span, slope = slice(first * stride, (last - 1) * stride + kernel), gradient[number, first:last]
             with torch.enable_grad():
                 inside = x[number, span].detach().requires_grad_(needed[0])
@@ -130,12 +130,12 @@ class _Slices(torch.autograd.Function):
         return (x_sum, weight_sum, None, None, *sums)
 
 
-def _all_taps(weight: Tensor, stride: int) -> list[Tensor]:
+def all_taps(weight: Tensor, stride: int) -> list[Tensor]:
     """A matrix for each block of the kernel."""
     return [taps_matrix(weight, first, last) for first, last in tap_blocks(weight.shape[2], stride)]
 
 
-def _slices(result: Tensor, stride: int, weight: Tensor) -> Iterator[tuple[int, int, int]]:
+def slices(result: Tensor, stride: int, weight: Tensor) -> Iterator[tuple[int, int, int]]:
     """(utterance, first output frame, last + 1) of every slice."""
     size = max(16, SLICE_BYTES // (weight.element_size() * weight.shape[1] * stride))
     for number in range(len(result)):

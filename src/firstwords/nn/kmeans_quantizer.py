@@ -15,15 +15,16 @@ class KMeansQuantizer(nn.Module):
     """Replaces each part of a frame by the entry of its codebook that is nearest by Euclidean distance.
 
     A frame is first projected group by group and normalised over the channels of the group and time, which fixes the
-    scale at which distances are measured. Codebooks start 0.01 N(0, 1) (fairseq kmeans_vector_quantizer.py).
+    scale at which distances are measured.
 
     Args:
         config: groups, entries, and whether groups share a codebook; what is about Gumbel softmax is not looked at.
         dim: width of frames and of what they become.
         commitment: weight gamma of the commitment term.
+        start: codebooks start N(0, start^2), 0.01 in fairseq; with 0 call `start_from`.
     """
 
-    def __init__(self, config: QuantizerConfig, dim: int, commitment: float) -> None:
+    def __init__(self, config: QuantizerConfig, dim: int, commitment: float = 0.25, start: float = 0.01) -> None:
         super().__init__()
         if min(config.groups, config.entries, dim) < 1:
             raise ConfigError(
@@ -35,14 +36,24 @@ class KMeansQuantizer(nn.Module):
                 f"quantizer: k-means keeps the width of the latents, {dim}, which must be a multiple of groups "
                 f"({config.groups}), and dim 0 or the same; found {config.dim}"
             )
-        if not commitment >= 0:
-            raise ConfigError(f"quantizer: commitment must not be below 0, found {commitment}")
+        if not min(commitment, start) >= 0:
+            raise ConfigError(f"quantizer: commitment and start must not be below 0; found {commitment}, {start}")
         self.config, self.commitment = config, commitment
         width = dim // config.groups
-        self.codebooks = nn.Parameter(0.01 * torch.randn(1 if config.shared else config.groups, config.entries, width))
+        codebooks = torch.randn(1 if config.shared else config.groups, config.entries, width)
+        self.codebooks = nn.Parameter(start * codebooks)
         self.projection = nn.Conv1d(dim, dim, 1, groups=config.groups, bias=False)
         self.norm = nn.GroupNorm(config.groups, dim)
         self._one_group = nn.GroupNorm(1, width, eps=self.norm.eps, affine=False)
+
+    @torch.no_grad()
+    def start_from(self, x: Tensor, generator: torch.Generator) -> None:
+        """Codebooks become parts of projected frames (N, dim), drawn at random; there should be more than entries."""
+        parts = x.unflatten(1, (self.config.groups, -1)).transpose(0, 1)  # (G, N, d)
+        parts = parts.flatten(0, 1)[None] if self.config.shared else parts
+        for codebook, found in zip(self.codebooks, parts, strict=True):
+            chosen = torch.randperm(len(found), generator=generator)[: len(codebook)]
+            codebook[: len(chosen)] = found[chosen.to(found.device)]
 
     def project(self, latents: Tensor, lengths: Tensor) -> Tensor:
         """What is quantised: latents (B, T, dim) projected and normalised, over `lengths` (B,) valid frames."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firstwords.errors import ConfigError
 from firstwords.nn.group_norm import group_norm
-from firstwords.nn.strided_convolution import strided_products
+from firstwords.nn.lengths import length_mask
+from firstwords.nn.normed_convolution import ACTIVATIONS, Padding, Raw, affine, convolve
+from firstwords.nn.strided_convolution import product_dtype, strided_products
 
 ActivationName = Literal["relu", "gelu"]
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "gelu": F.gelu}
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,52 @@ class LatentEncoder(nn.Module):
             waveforms: (B, samples).
             lengths: (B,) valid samples.
         """
+        if self.config.skip_connections:
+            return self._compressed(self._with_skips(waveforms, lengths))
+        raw = self._first(waveforms, lengths)
+        config = self.config
+        layer: Any
+        norm: Any
+        lengths = (lengths - config.kernels[0]) // config.strides[0] + 1
+        for layer, norm in list(zip(self.layers, self.norms, strict=True))[1:]:
+            kernel, stride = layer.kernel_size[0], layer.stride[0]
+            lengths = (lengths - kernel) // stride + 1
+            raw = convolve(raw, layer.weight, None, stride, Padding(), lengths, norm, config.activation)
+        return self._compressed(raw.applied())
+
+    def _compressed(self, latents: Tensor) -> Tensor:
+        return torch.log1p(latents.abs()) if self.config.log_compression else latents
+
+    def _first(self, waveforms: Tensor, lengths: Tensor) -> Raw:
+        """First convolution and its norm as one product over windows of the waveform.
+
+        The statistics over channels and time follow from the mean and covariance of the windows, so no pass over
+        (B, T, C) is needed. Windows are centred first, so that an offset of the waveform costs no digits.
+        """
+        layer: Any = self.layers[0]
+        norm: Any = self.norms[0]
+        kernel, stride = self.config.kernels[0], self.config.strides[0]
+        with torch.autocast(waveforms.device.type, enabled=False):
+            windows = waveforms.float().unfold(1, kernel, stride)
+            frames = (lengths - kernel) // stride + 1
+            count = frames.clamp(min=1)[:, None, None]
+            valid = length_mask(frames, windows.shape[1])[:, :, None]
+            middle = torch.where(valid, windows, 0).sum(1, keepdim=True) / count
+            centred = windows - middle
+            inside = torch.where(valid, centred, 0)
+            covariance = torch.bmm(inside.transpose(1, 2), inside) / count
+            taps = layer.weight[:, 0].float()
+            means = torch.matmul(middle[:, 0], taps.T)
+            mean = means.mean(1)
+            variance = ((taps @ covariance) * taps).sum(-1).mean(1) + (means - mean[:, None]).square().mean(1)
+            scale, shift = affine(mean, variance, norm, len(taps))
+            bias = means * scale + shift
+            folded = torch.cat([taps.T * scale[:, None], bias[:, None]], 1)
+            values = F.pad(centred, (0, 1), value=1.0).to(product_dtype(layer.weight))
+            return Raw(values, taps=folded, activation=self.config.activation)
+
+    def _with_skips(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
+        """The same with skip connections, where each layer's whole output is needed."""
         config, activation = self.config, ACTIVATIONS[self.config.activation]
         x = waveforms[:, :, None]
         layer: Any
@@ -92,8 +139,8 @@ class LatentEncoder(nn.Module):
             kernel, stride = layer.kernel_size[0], layer.stride[0]
             lengths = (lengths - kernel) // stride + 1
             result = activation(group_norm(strided_products(x, layer.weight, stride), lengths, norm))
-            if config.skip_connections and x.shape[2] == result.shape[2]:
+            if x.shape[2] == result.shape[2]:
                 residual = x[:, ::stride][:, : result.shape[1]]
                 result = (result + residual) * math.sqrt(config.residual_scale)
             x = result
-        return (x.abs() + 1).log() if config.log_compression else x
+        return x

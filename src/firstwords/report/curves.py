@@ -23,6 +23,8 @@ RATE_CEILING = 110.0
 
 COLOURS = ("#1f6fb4", "#d9661f", "#3a8f4d", "#8457a8", "#c23b6b", "#1a9aa0", "#8a6d1f", "#30363d", "#e0a100")
 GREY = "#7f7f7f"
+STEP = "accuracy_step_"
+"""Figures of the log: accuracy of the predictions so many steps ahead (1 is the first)."""
 
 
 def plot_run(folder: Path) -> Path | None:
@@ -113,7 +115,7 @@ def write_sheet(path: Path, figure: Any, panels: Any, axis: str) -> None:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
         axes.set_axisbelow(True)
-        axes.set_xlabel(axis)
+        axes.set_xlabel(axes.get_xlabel() or axis)
         axes.set_xlim(left=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=axis == "update"))
     try:
@@ -125,6 +127,9 @@ def write_sheet(path: Path, figure: Any, panels: Any, axis: str) -> None:
 def _draw_listening(panels: Any, records: Records) -> None:
     """Loss, accuracy, codes: training thin, validation with dots."""
     loss, accuracy, codes = panels
+    if steps := _steps(records):
+        _draw_predicting(panels, records, steps)
+        return
     for axes, name in ((loss, "bits"), (accuracy, "accuracy")):
         scale = 100 if name == "accuracy" else 1
         line(axes, records, name, COLOURS[0], "training", scale)
@@ -136,17 +141,75 @@ def _draw_listening(panels: Any, records: Records) -> None:
     loss.set(title="Listening: contrastive loss", ylabel="bits")
     accuracy.set(title="Listening: hidden sound told from distractors", ylabel="% of masked frames")
     accuracy.set_ylim(bottom=0)
-    line(codes, records, "codes_perplexity", COLOURS[0], "codes chosen")
-    line(codes, records, "probabilities_perplexity", COLOURS[2], "their probabilities")
-    codes.set(title="Listening: codes in use (perplexity)", ylabel="summed over codebooks")
-    codes.set_ylim(bottom=0)
+    _draw_code_use(codes, records)
     for axes in panels:
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False, fontsize=9)
 
 
-def mark_chance(loss: Any, accuracy: Any, chance: float) -> None:
-    """What guessing costs, in both panels."""
+def _draw_code_use(codes: Any, records: Records) -> None:
+    """How many entries of the codebooks are in use."""
+    line(codes, records, "codes_perplexity", COLOURS[0], "codes chosen")
+    line(codes, records, "probabilities_perplexity", COLOURS[2], "their probabilities")
+    codes.set(title="Listening: codes in use (perplexity)", ylabel="summed over codebooks")
+    codes.set_ylim(bottom=0)
+
+
+def _steps(records: Records) -> list[int]:
+    """The future steps whose accuracy a log has: those of wav2vec and vq-wav2vec."""
+    names = {key for record in records for key in record}
+    return sorted(int(name.removeprefix(STEP)) for name in names if name.startswith(STEP))
+
+
+def _draw_predicting(panels: Any, records: Records, steps: Sequence[int]) -> None:
+    """Loss, accuracy over the updates of some of the future steps, and of all steps at the end (or codes in use)."""
+    from matplotlib import colormaps, colors
+    from matplotlib.ticker import MaxNLocator
+
+    loss, accuracy, ending = panels
+    coded = any("codes_perplexity" in record for record in records)
+    line(loss, records, "bits", COLOURS[0], "training")
+    line(loss, records, "valid_bits", COLOURS[1], "validation", dots=True)
+    shades = colormaps["viridis"]
+    for step in steps:
+        shade = colors.to_hex(shades(0.9 * (step - steps[0]) / max(1, steps[-1] - steps[0])))
+        named = step in (steps[0], steps[len(steps) // 2], steps[-1])
+        line(accuracy, records, f"{STEP}{step}", shade, f"step {step}" if named else "", 100, width=1.2)
+    chance = next((r["chance_bits"] for r in records if "chance_bits" in r), None)
+    guess = next((r["chance_accuracy"] for r in records if "chance_accuracy" in r), None)
+    if chance is not None and guess is not None:
+        mark_chance(loss, accuracy, chance, guess)
+        if not coded:
+            ending.axhline(100 * guess, color=GREY, linewidth=1, linestyle="--")
+    if chance is not None:  # the first updates of a binary loss are far above everything that matters
+        low, high = loss.get_ylim()
+        loss.set_ylim(low, min(high, 1.3 * chance))
+    loss.set(title="Listening: noise-contrastive loss", ylabel="bits a prediction")
+    accuracy.set(title="Listening: future told from distractors", ylabel="% of predictions")
+    for name, colour, label in (("", COLOURS[0], "training"), ("valid_", COLOURS[1], "validation")):
+        if coded:
+            break
+        last = next((r for r in reversed(records) if f"{name}{STEP}{steps[0]}" in r), None)
+        if last is not None:
+            there = [step for step in steps if f"{name}{STEP}{step}" in last]
+            values = [100 * last[f"{name}{STEP}{step}"] for step in there]
+            ending.plot(
+                there, values, color=colour, marker="o", markersize=4, label=f"{label}, update {last['update']}"
+            )
+    if coded:
+        _draw_code_use(ending, records)
+    else:
+        ending.set(title="Listening: accuracy by step, at the end", ylabel="% of predictions", xlabel="step")
+        ending.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (accuracy, ending):
+        axes.set_ylim(bottom=0)
+    for axes in panels:
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=9)
+
+
+def mark_chance(loss: Any, accuracy: Any, chance: float, guess: float | None = None) -> None:
+    """What guessing costs, in both panels; `guess`: how often it is right, where the loss does not say."""
     loss.axhline(chance, color=GREY, linewidth=1, linestyle="--")
     loss.annotate(
         f"chance, {chance:.2f} bits",
@@ -161,7 +224,7 @@ def mark_chance(loss: Any, accuracy: Any, chance: float) -> None:
     )
     low, high = loss.get_ylim()
     loss.set_ylim(min(low, chance - 0.2), max(high, chance + 0.15 * (chance - min(low, chance - 0.2))))
-    accuracy.axhline(100 * 2**-chance, color=GREY, linewidth=1, linestyle="--")
+    accuracy.axhline(100 * (2**-chance if guess is None else guess), color=GREY, linewidth=1, linestyle="--")
 
 
 def _draw_words(panels: Any, runs: Mapping[str, Records]) -> None:

@@ -6,15 +6,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from firstwords.codes import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.cooccurrence import entropy
 from firstwords.corpus.parallel import track
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AlignmentError, AudioError
+from firstwords.phone_times import FileTimes, ManifestTimes, RecognizerTimes, Times
 from firstwords.unit_quality import UnitCounts
 from firstwords.units import Units
 
@@ -75,15 +74,22 @@ def count_phones(
 def print_quality(units: Units, counts: UnitCounts, console: Console | None = None) -> None:
     """Prints phone purity, cluster purity and PNMI."""
     console = console or Console(highlight=False)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
-    for name in ("phone purity", "cluster purity", "PNMI", "by chance", "phones", "units", "perplexity", "frames"):
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for name in ("phone purity", "cluster purity", "PNMI", "by chance", "in use", "perplexity"):
         table.add_column(name, justify="right", no_wrap=True)
-    names = ["units"] if units.groups == 1 else ["codes", *(f"codebook {n}" for n in range(units.groups))]
-    for name, one in zip(names, counts.qualities(), strict=True):
+    names = ["units"] if units.groups == 1 else ["codes", *(f"book {n}" for n in range(units.groups))]
+    qualities = counts.qualities()
+    for name, one in zip(names, qualities, strict=True):
         shares = (one.phone_purity, one.cluster_purity, one.pnmi, one.chance)
-        rest = (str(one.phones), f"{one.units:,}", f"{one.perplexity:.0f}", f"{one.frames:,}")
-        table.add_row(name, *(f"{share:.3f}" for share in shares), *rest)
+        table.add_row(name, *(f"{share:.3f}" for share in shares), f"{one.units:,}", f"{one.perplexity:.0f}")
     console.print(table)
+    first = qualities[0]
+    console.print(
+        f"over {first.frames:,} frames of {first.phones} {counts.kind}, silence being one; a single unit for all would "
+        f"have purity {first.commonest:.3f}",
+        soft_wrap=True,
+    )
     if counts.utterances < len(units.sequences):
-        console.print(f"{len(units.sequences) - counts.utterances} recordings have no phone times")
+        lacking = len(units.sequences) - counts.utterances
+        console.print(f"without phone times: {lacking} of {len(units.sequences)} recordings")

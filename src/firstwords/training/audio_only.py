@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from firstwords.audio import SAMPLE_RATE
 from firstwords.config import to_dict
 from firstwords.corpus.batches import Bucket, UpdatePlan, share
+from firstwords.corpus.languages import LanguageSampler, language_of, languages_of
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AudioError, ConfigError, CorpusError
 from firstwords.nn.lengths import normalize_waveform
@@ -21,6 +22,7 @@ from firstwords.training.config import TrainingConfig
 from firstwords.training.data import Skipped, id_bytes, is_silent, read_waveform, sample_lengths
 from firstwords.training.health import Health
 from firstwords.training.loader import Loader
+from firstwords.training.multilingual import again, heard_by_language
 from firstwords.training.processes import Processes
 from firstwords.training.task import Batch, Sums
 
@@ -43,7 +45,10 @@ class PretrainDataConfig:
     held_out: float = 0.01
     """Share of the training utterances to validate on where no utterance is in a `valid` split."""
     valid_seconds: float = 1800.0
-    """Most audio of a validation."""
+    """Most audio of a validation; several languages share it evenly."""
+    language_alpha: float | None = None
+    """Sample languages (the manifest's `language`) with probability proportional to (n_l / N)^alpha, n_l their hours:
+    1 keeps their proportions, 0 makes them alike. XLSR takes 0.5. None takes every utterance once an epoch."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class Crop(NamedTuple):
     """That it gives."""
     random: np.random.Generator
     """Of the utterance in this update: what is drawn from it does not depend on the utterance's neighbours."""
+    language: str
+    """Of the utterance."""
 
 
 class AudioOnly(ABC, Generic[Batch]):
@@ -107,13 +114,19 @@ class AudioOnly(ABC, Generic[Batch]):
         self.crop = round(config.data.crop_seconds * SAMPLE_RATE)
         self.training = self._usable(training)
         self.validation = self._usable(validation)
+        names = languages_of(self.training)
+        self.languages = names if len(names) > 1 else ()
+        """Those that are told apart in the log: none where there is but one."""
+        self._by_language: dict[str, dict[str, float]] = {}
+        lengths, alpha = np.minimum(sample_lengths(self.training), self.crop), config.data.language_alpha
         sizes = config.training
         plan = UpdatePlan(
-            np.minimum(sample_lengths(self.training), self.crop),
+            lengths,
             round(sizes.batch_seconds * SAMPLE_RATE),
             round(sizes.bucket_seconds * SAMPLE_RATE),
             crop=True,
             seed=config.seed,
+            sampler=None if alpha is None else LanguageSampler(self.training, lengths, alpha),
         )
         micro = round(sizes.micro_batch_seconds * SAMPLE_RATE)
         self.loader: Loader[Batch] = Loader(plan, self._load, micro, processes.rank, processes.count, sizes.workers)
@@ -136,7 +149,9 @@ class AudioOnly(ABC, Generic[Batch]):
         return kept
 
     def _load(self, bucket: Bucket, update: int) -> Batch | None:
-        return self.make_batch([self.training[i] for i in bucket.members], bucket.samples, (self.settings.seed, update))
+        utterances, copies = (numbers.tolist() for numbers in self.loader.plan.which(bucket.members))
+        chosen = [again(self.training[i], copy) for i, copy in zip(utterances, copies, strict=True)]
+        return self.make_batch(chosen, bucket.samples, (self.settings.seed, update))
 
     @abstractmethod
     def make_batch(self, utterances: Sequence[Utterance], samples: int, seeds: tuple[int, ...]) -> Batch | None:
@@ -170,12 +185,16 @@ class AudioOnly(ABC, Generic[Batch]):
                 few = "a single frame" if self.least_frames == 1 else f"{self.least_frames} frames"
                 self.skipped.add(utterance.id, f"utterance {utterance.id}: too short for {few}")
                 continue
-            crops.append(Crop(waveform, frames, random))
+            crops.append(Crop(waveform, frames, random, language_of(utterance)))
         return crops
 
     @abstractmethod
     def count(self, batches: list[Batch]) -> Tensor:
         """See Task."""
+
+    def heard(self, batches: list[Batch]) -> Tensor:
+        """(L,) seconds of each of `languages`; batches have `languages`, one an utterance, and `lengths` (B,)."""
+        return heard_by_language(self.languages, [(batch.languages, batch.lengths) for batch in batches])  # type: ignore[attr-defined]
 
     @abstractmethod
     def survey(self, batches: list[Batch], update: int, counts: Tensor, lacking: bool = False) -> Any:
@@ -190,10 +209,31 @@ class AudioOnly(ABC, Generic[Batch]):
         """What `survey` would say of a batch that is an update by itself, in evaluation mode."""
 
     def validate(self, update: int) -> dict[str, float]:
-        """The objective on validation audio, with the same random choices every time."""
+        """The objective on validation audio, with the same random choices every time; where there are several
+        languages, on each by itself too ("bits/de")."""
+        names = languages_of(self.validation)
+        totals: Sums = {}
+        self._by_language = {}
+        for name in names:
+            own = self._validate([u for u in self.validation if language_of(u) == name], 1 / len(names), update)
+            for key, value in own.items():
+                totals[key] = totals.get(key, torch.zeros_like(value)) + value
+            if self.languages and own:
+                self._by_language[name] = self.describe(own)
+        if not totals:
+            return {}
+        return self.describe(totals) | {
+            f"{key}/{name}": figures[key]
+            for name, figures in self._by_language.items()
+            for key in ("bits", "accuracy", "codes_perplexity")
+            if key in figures
+        }
+
+    def _validate(self, utterances: Sequence[Utterance], part: float, update: int) -> Sums:
+        """Sums over the utterances, as many as `part` of a validation's audio holds."""
         chosen, seconds = [], 0.0
-        for utterance in sorted(self.validation, key=lambda u: u.id):
-            if seconds < self.settings.data.valid_seconds:
+        for utterance in sorted(utterances, key=lambda u: u.id):
+            if seconds < self.settings.data.valid_seconds * part:
                 chosen.append(utterance)
                 seconds += min(utterance.duration or 0, self.settings.data.crop_seconds)
         if not chosen:
@@ -206,14 +246,13 @@ class AudioOnly(ABC, Generic[Batch]):
         totals: Sums = {}
         for update_buckets in UpdatePlan(lengths, bucket_samples, bucket_samples, crop=True, seed=0).epoch(0):
             for bucket in share(update_buckets, micro_samples):
-                part = [chosen[i] for i in bucket.members]
-                batch = self.make_batch(part, bucket.samples, (VALIDATION_SEED,))
+                batch = self.make_batch([chosen[i] for i in bucket.members], bucket.samples, (VALIDATION_SEED,))
                 if batch is None or not float(self.count([batch])[0]):
                     continue
                 _, sums = self.loss(self.model, batch, update, self.count([batch]), self.alone())
                 for name, value in sums.items():
                     totals[name] = totals.get(name, torch.zeros_like(value.cpu())) + value.cpu()
-        return self.describe(totals) if totals else {}
+        return totals
 
     @abstractmethod
     def describe(self, sums: Sums) -> dict[str, float]:
@@ -228,8 +267,8 @@ class AudioOnly(ABC, Generic[Batch]):
         """See Task."""
 
     def examples(self) -> list[str]:
-        """Sounds and codes say nothing to a reader."""
-        return []
+        """Sounds and codes say nothing to a reader; how languages fare does."""
+        return [f"  {name}: {self.line(figures)}" for name, figures in self._by_language.items()]
 
     def state(self) -> dict[str, Any]:
         """Nothing besides weights and progress."""

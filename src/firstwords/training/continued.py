@@ -124,10 +124,13 @@ def _foretelling_start(
     source: str,
     checkpoint: Checkpoint,
     found: Wav2Vec | VqWav2Vec,
-    recipe: Wav2VecConfig | VqWav2VecConfig,
+    recipe: Any,
     encoder: Wav2VecEncoderConfig,
 ) -> Start:
-    """What wav2vec and vq-wav2vec share: the networks of the model found, the recipe's dropouts and loss."""
+    """What wav2vec and vq-wav2vec share: the networks of the model found, the recipe's dropouts and loss.
+
+    `recipe` is of the model's kind.
+    """
     notes = [f"{source}: {note}" for note in checkpoint.state.get("notes", ())]
     weights = dict(found.state_dict())
     if found.config.steps != recipe.steps:

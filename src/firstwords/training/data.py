@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from firstwords.audio import SAMPLE_RATE, probe
+from firstwords.corpus.languages import language_of, languages_of
 from firstwords.corpus.manifest import read_manifest
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AudioError, CorpusError
@@ -117,7 +118,11 @@ def sample_lengths(utterances: Sequence[Utterance]) -> np.ndarray:
 
 
 def choose_splits(
-    utterances: Sequence[Utterance], train: Sequence[str], valid: Sequence[str], held_out: float
+    utterances: Sequence[Utterance],
+    train: Sequence[str],
+    valid: Sequence[str],
+    held_out: float,
+    by_language: bool = False,
 ) -> tuple[list[Utterance], list[Utterance]]:
     """Training and validation utterances.
 
@@ -126,10 +131,20 @@ def choose_splits(
         train, valid: names of splits. Where no utterance has a split, all train.
         held_out: share of the training utterances to validate on where no utterance is in `valid`; chosen by a hash of
             the id, so that it stays the same when a corpus grows.
+        by_language: do so for each language by itself, so that each has utterances to validate on.
 
     Raises:
-        CorpusError: no utterance is in the training splits.
+        CorpusError: no utterance (by language: none of some language) is in the training splits.
     """
+    if by_language:
+        parts = []
+        for name in languages_of(utterances):
+            own = [u for u in utterances if language_of(u) == name]
+            try:
+                parts.append(choose_splits(own, train, valid, held_out))
+            except CorpusError as error:
+                raise CorpusError(f"language {name!r}: {error}") from error
+        return [u for part, _ in parts for u in part], [u for _, part in parts for u in part]
     named = {utterance.split for utterance in utterances if utterance.split is not None}
     training = [u for u in utterances if u.split in train or (u.split is None and not named & set(train))]
     if not training:

@@ -76,13 +76,13 @@ class _Trainer:
             for batches, after in self.task.loader.updates(progress.update, progress.position, self.steps):
                 self.rate = learning_rate(every.schedule, progress.update, self.steps)
                 torch.manual_seed(_mix(self.seed, progress.update, self.processes.rank))
-                counts, signals, lacking = self._count(batches, stop.signal)
+                counts, languages, signals, lacking = self._count(batches, stop.signal)
                 if float(counts[0]) > 0:
                     self._update(batches, counts, lacking > 0)
                 else:
                     self._pass_over(after.index == 0)
                 progress.update, progress.position = progress.update + 1, after
-                progress.audio_seconds += float(counts[-1])
+                progress.hear(float(counts[-1]), languages)
 
                 done = progress.update == self.steps
                 if progress.update % every.log_every == 0 or done:
@@ -102,12 +102,16 @@ class _Trainer:
         self.run.mark(state="finished", update=progress.update)
         return Outcome(progress, None)
 
-    def _count(self, batches: list[Any], stop: int | None) -> tuple[Tensor, float, float]:
-        """Over all processes: the task's counts, signals that came, and how many processes have nothing to do."""
+    def _count(self, batches: list[Any], stop: int | None) -> tuple[Tensor, dict[str, float], float, float]:
+        """Over all processes: the task's counts, seconds of each language where it tells them apart, signals that came,
+        and how many processes have nothing to do."""
+        names: tuple[str, ...] = getattr(self.task, "languages", ())
         own = torch.tensor([float(stop or 0), float(not batches)], dtype=torch.double)
-        everyone = self.processes.sum(torch.cat([self.task.count(batches), own]))
+        heard = [self.task.heard(batches)] if names else []  # type: ignore[attr-defined]
+        everyone = self.processes.sum(torch.cat([*heard, self.task.count(batches), own]))
         signals, lacking = everyone[-2:].tolist()
-        return everyone[:-2], signals, lacking
+        languages = dict(zip(names, everyone.tolist(), strict=False))
+        return everyone[len(names) : -2], languages, signals, lacking
 
     def _update(self, batches: list[Any], counts: Tensor, lacking: bool) -> None:
         """Gradients of all micro-batches, then one step of the optimiser.

@@ -56,6 +56,8 @@ class PretrainBatch:
     """How many candidates each utterance has."""
     frames: int
     """Valid frames, of all utterances."""
+    languages: list[str]
+    """One an utterance."""
 
 
 @dataclass
@@ -95,11 +97,12 @@ class Pretraining(AudioOnly[PretrainBatch]):
     def make_batch(self, utterances: Sequence[Utterance], samples: int, seeds: tuple[int, ...]) -> PretrainBatch | None:
         """Crops with masks and distractors; see AudioOnly."""
         config = self.settings.model
-        waveforms, masks, scored, randoms, noise_seeds = [], [], [], [], []
-        for waveform, frames, random in self.read_crops(utterances, samples, seeds):
+        waveforms, masks, scored, randoms, noise_seeds, languages = [], [], [], [], [], []
+        for waveform, frames, random, language in self.read_crops(utterances, samples, seeds):
             spans = draw_spans(frames, config.mask, random)
             mask = leave_one(spans.mask())
             waveforms.append(waveform)
+            languages.append(language)
             masks.append(mask)
             scored.append(scored_frames(mask, spans, config.contrast))
             randoms.append(random)
@@ -124,6 +127,7 @@ class Pretraining(AudioOnly[PretrainBatch]):
             noise_seeds,
             [int(pool.sum()) for pool in pools],
             sum(map(len, masks)),
+            languages,
         )
 
     def count(self, batches: list[PretrainBatch]) -> Tensor:

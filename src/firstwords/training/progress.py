@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +32,14 @@ class Progress:
     """Lowest validation figure so far."""
     stale: int = 0
     """Validations since then."""
+    languages: dict[str, float] = field(default_factory=dict)
+    """Seconds heard of each language, where a task tells several apart."""
+
+    def hear(self, seconds: float, languages: Mapping[str, float]) -> None:
+        """Adds the audio of an update, and how much of it was of which language."""
+        self.audio_seconds += seconds
+        for name, part in languages.items():
+            self.languages[name] = self.languages.get(name, 0.0) + part
 
 
 def snapshot(task: Task[Any], progress: Progress, optimizer: torch.optim.Optimizer | None = None) -> Checkpoint:
@@ -46,7 +55,7 @@ def snapshot(task: Task[Any], progress: Progress, optimizer: torch.optim.Optimiz
         "audio_seconds": progress.audio_seconds,
         "best": None if math.isinf(progress.best) else progress.best,
         "stale": progress.stale,
-    }
+    } | ({"languages": progress.languages} if progress.languages else {})
     weights = dict(task.model.state_dict())
     if task.kind == "adapter":  # the rest lies where it came from and never changes
         weights = {name: value for name, value in task.model.named_parameters() if value.requires_grad}
@@ -71,9 +80,9 @@ def restore(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer) -> Pro
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     saved = last.state["progress"]
     best = math.inf if saved["best"] is None else saved["best"]
-    progress = Progress(
-        saved["update"], Position(**saved["position"]), saved["audio_seconds"], best, saved.get("stale", 0)
-    )
+    position, languages = Position(**saved["position"]), dict(saved.get("languages", {}))
+    stale = saved.get("stale", 0)
+    progress = Progress(saved["update"], position, saved["audio_seconds"], best, stale, languages)
     run.forget_after(progress.update)
     return progress
 
@@ -123,7 +132,7 @@ class Meter:
                 "hours_per_update": audio / 3600 / updates,
                 "hours_total": progress.audio_seconds / 3600,
                 "audio_per_second": audio / seconds,
-            }
+            } | {f"hours/{name}": part / 3600 for name, part in progress.languages.items()}
         timing = amounts | {
             "data_wait": (waited - self._waited) / seconds,
             "seconds_left": self.seconds_left(progress),

@@ -33,7 +33,8 @@ class Task(Protocol[Batch]):
     def count(self, batches: list[Batch]) -> Tensor:
         """(n,) counts of this process's part of an update, float64: what divides the loss, ..., seconds of audio.
 
-        A task that learns from text says so (`unit = "symbols"`), and its last count is symbols.
+        A task that learns from text says so (`unit = "symbols"`), and its last count is symbols. One that tells
+        languages apart names them (`languages`) and has `heard(batches)`, (L,) seconds of each, float64.
         """
 
     def survey(self, batches: list[Batch], update: int, counts: Tensor, lacking: bool = False) -> Any:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from firstwords.corpus.batches import Position
 from firstwords.corpus.utterance import Utterance
 from firstwords.losses.diversity import diversity_loss
 from firstwords.losses.noise_contrastive import draw_all_distractors, noise_contrastive_loss
 from firstwords.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
+from firstwords.nn.lengths import length_mask
 from firstwords.nn.quantizer import gumbel_noise, perplexity
 from firstwords.training.audio_only import AudioOnly, AudioOnlyConfig
 from firstwords.training.data import Skipped, pad
@@ -75,6 +77,21 @@ class VqWav2VecPretraining(AudioOnly[CodedBatch]):
         self.least_frames = max(2, model.offset + 1)
         health = Health(config.chance_patience, self.quantizer.groups, self.entries, codes_are_all=True)
         super().__init__(config, model, health, training, validation, processes, skipped, weights)
+        if self.quantizer.kind == "kmeans" and self.quantizer.start == 0 and weights is None:
+            self._start_from_frames()
+
+    @torch.no_grad()
+    def _start_from_frames(self) -> None:
+        """k-means: codebooks become frames of the first update, the same in all processes."""
+        encoder = self.model.encoder
+        generator = torch.Generator().manual_seed(self.settings.seed)
+        buckets, _ = next(self.loader.plan.updates_from(Position()))
+        for bucket in buckets:
+            if (batch := self._load(bucket, 0)) is not None:
+                frames = encoder.frames(batch.lengths)
+                projected = encoder.quantizer.project(encoder.feature_encoder(batch.waveforms, batch.lengths), frames)
+                encoder.quantizer.start_from(projected[length_mask(frames, projected.shape[1])], generator)
+                return
 
     def make_batch(self, utterances: Sequence[Utterance], samples: int, seeds: tuple[int, ...]) -> CodedBatch | None:
         """Crops with distractors and seeds of noise; see AudioOnly."""
@@ -84,7 +101,8 @@ class VqWav2VecPretraining(AudioOnly[CodedBatch]):
         padded, lengths = pad([crop.waveform for crop in crops])
         frames, randoms = [crop.frames for crop in crops], [crop.random for crop in crops]
         distractors = draw_all_distractors(frames, max(frames), self.settings.model.contrast, randoms)
-        return CodedBatch(padded, lengths, frames, distractors, [int(random.integers(2**62)) for random in randoms])
+        noise_seeds = [int(random.integers(2**62)) for random in randoms]
+        return CodedBatch(padded, lengths, frames, distractors, [crop.language for crop in crops], noise_seeds)
 
     def count(self, batches: list[CodedBatch]) -> Tensor:
         """Predictions, frames, micro-batches, seconds of audio."""
@@ -131,6 +149,7 @@ class VqWav2VecPretraining(AudioOnly[CodedBatch]):
             batch.distractors.to(device),
             self.offset,
             config.contrast,
+            shared_ties=True,
         )
         loss, frames, made = found.loss.sum() / float(counts[0]), float(counts[1]), result.quantized
         sums: Sums = {

@@ -47,6 +47,8 @@ class FutureBatch:
     """Valid frames of each utterance."""
     distractors: Distractors
     """Of every frame."""
+    languages: list[str]
+    """One an utterance."""
 
 
 class Wav2VecPretraining(AudioOnly[FutureBatch]):
@@ -83,7 +85,7 @@ class Wav2VecPretraining(AudioOnly[FutureBatch]):
         distractors = draw_all_distractors(
             frames, max(frames), self.settings.model.contrast, [crop.random for crop in crops]
         )
-        return FutureBatch(padded, lengths, frames, distractors)
+        return FutureBatch(padded, lengths, frames, distractors, [crop.language for crop in crops])
 
     def count(self, batches: list[FutureBatch]) -> Tensor:
         """Predictions, seconds of audio."""

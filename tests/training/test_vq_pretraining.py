@@ -179,3 +179,13 @@ class TestCollapse:
 
         run_task(trained, tmp_path / "run")
         assert status(tmp_path / "run")["health"] == "collapsed"
+
+
+def test_kmeans_from_frames(corpus: Path, tmp_path: Path) -> None:
+    """The same start in every process and after a stop, whatever an update is cut into; more codes in use than else."""
+    frames = {"model": {"encoder": {"quantizer": {"start": 0.0}}}}
+    one, other = task(corpus, KMEANS, frames), task(corpus, KMEANS, frames, {"training": {"micro_batch_seconds": 0.8}})
+    books = [made.model.encoder.quantizer.codebooks for made in (one, other)]
+    assert torch.equal(*books) and float(books[0].detach().std()) > 0.3
+    assert pretrain(corpus, tmp_path / "run", KMEANS, frames, {"steps": 5}) == 0
+    assert next(record for record in read_log(tmp_path / "run") if "codes_used" in record)["codes_used"] >= 9
