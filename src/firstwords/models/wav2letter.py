@@ -24,7 +24,6 @@ from firstwords.nn.dropout import dropout
 from firstwords.nn.lengths import length_mask, normalize_waveform
 from firstwords.nn.log_mel import LogMel
 
-
 SLOPE = 0.25
 """Of a PReLU at the start."""
 
@@ -55,8 +54,8 @@ class NetworkConfig:
     dropout: float = 0.7
     """After each layer. Source: as above; recipes/wsj, conv_glu: 0.25."""
     initialization: Literal["scaled", "torch"] = "scaled"
-    """Weights at the start: so large that what goes through a layer keeps its size (Gehring et al. 2017, section 3.5, for
-    gates; He et al. 2015 for PReLU), or torch's, which let it shrink to a third in each gated layer."""
+    """Weights at the start: so large that what goes through a layer keeps its size (Gehring et al. 2017, section 3.5,
+    for gates; He et al. 2015 for PReLU), or torch's, which let it shrink to a third in each gated layer."""
 
     def __post_init__(self) -> None:
         check_shares("network", self, "dropout")
