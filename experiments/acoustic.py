@@ -173,8 +173,8 @@ def recipe(run: Run, settings: Settings) -> AcousticRecipe:
     count = steps[run.labels]
     changes = {
         "steps": count, "seed": run.seed, "criterion": run.criterion, "layer": run.layer,
-        "data": {"hours": HOURS[run.labels]}, "text": {"unknown": "drop"},
-        "training": {"validate_every": max(1, count // 5), "save_every": max(1, count // 10)},
+        "data": {"hours": HOURS[run.labels], "valid_utterances": 120}, "text": {"unknown": "drop"},
+        "training": {"validate_every": max(1, count // 5), "save_every": max(1, count // 20)},
     }  # fmt: skip
     if settings.lm is not None:
         changes = merged(changes, {"validation": {"lm": str(settings.lm)}})
