@@ -107,10 +107,16 @@ def self_train(
     if trained is not None:
         words = work.read(trained, "words", "words", [*depends, config.rounds, "words"])
         stages.append(work.stage("HMM, words", words))
+    write_table(out, stages)
     if config.ctc != "none":
         stages += work.ctc(words if config.ctc == "letters" else labels, recognizer, device)
-    write_lines(out / "table.json", [json.dumps([to_dict(stage) for stage in stages], indent=1)])
+        write_table(out, stages)
     return stages, work.code
+
+
+def write_table(out: Path, stages: Sequence[Stage]) -> None:
+    """Keeps how each step does in table.json."""
+    write_lines(out / "table.json", [json.dumps([to_dict(stage) for stage in stages], indent=1)])
 
 
 def _utterances(prepared: Prepared, corpora: Sequence[Path]) -> dict[str, Utterance]:
@@ -205,11 +211,14 @@ class _Work:
                 reading = ReadingConfig(read, None, None, found.settings.lm_weight, found.settings.word_score,
                                         self.config.beam, self.config.processes)  # fmt: skip
                 self.steps.facts.setdefault("weights", {})[name] = [reading.lm_weight, reading.word_score]
-            lines = (
-                f"{one}\t{' '.join(phones)}" + ("" if found.words is None else f"\t{' '.join(found.words[one])}")
-                for one, phones in found.phones.items()
-            )
-            write_lines(self.out / "labels" / f"{name}.{split}.tsv", lines)
+            self._keep(name, split, found)
+
+    def _keep(self, name: str, split: str, found: Decoded) -> None:
+        lines = (
+            f"{one}\t{' '.join(phones)}" + ("" if found.words is None else f"\t{' '.join(found.words[one])}")
+            for one, phones in found.phones.items()
+        )
+        write_lines(self.out / "labels" / f"{name}.{split}.tsv", lines)
 
     def _have(self, name: str) -> bool:
         return all((self.out / "labels" / f"{name}.{split}.tsv").is_file() for split in SPLITS)
@@ -261,7 +270,9 @@ class _Work:
             phones = self._pronounced(words)
         complete = {one: phones.get(one, []) for one in self.prepared.valid.ids}
         said = None if words is None else {one: words.get(one, []) for one in self.prepared.valid.ids}
-        return self.stage(name, {"valid": Decoded(complete, said, None)})
+        heard = Decoded(complete, said, None)
+        self._keep(name.lower().replace(", ", "-").replace(" ", "-"), "valid", heard)
+        return self.stage(name, {"valid": heard})
 
     def _pronounced(self, words: dict[str, list[str]]) -> dict[str, list[str]]:
         """Phones of words, as the text was spelt in them."""
