@@ -44,7 +44,7 @@ from firstwords.unsupervised.decode import (
 )
 from firstwords.unsupervised.prepare import settings_of, true_phones
 from firstwords.unsupervised.readings import error_rate
-from firstwords.unsupervised.steps import Steps, stamp
+from firstwords.unsupervised.steps import read_steps, stamp
 
 FACTS = "self-training.json"
 CTC_UNITS = Literal["letters", "phones", "none"]
@@ -93,7 +93,7 @@ def self_train(
     """
     config.hmm.check()
     model = PhoneModel(run, prepared, device)
-    work = _Work(model, out, config, _utterances(model.prepared, corpora))
+    work = _Work(model, out, config, utterances_of(model.prepared, corpora))
     stages = [work.stage("generator, greedy", work.generator("greedy"))]
     labels = work.generator("phones")
     stages.append(work.stage("generator, phone model", labels))
@@ -119,7 +119,7 @@ def write_table(out: Path, stages: Sequence[Stage]) -> None:
     write_lines(out / "table.json", [json.dumps([to_dict(stage) for stage in stages], indent=1)])
 
 
-def _utterances(prepared: Prepared, corpora: Sequence[Path]) -> dict[str, Utterance]:
+def utterances_of(prepared: Prepared, corpora: Sequence[Path]) -> dict[str, Utterance]:
     """The prepared utterances by id."""
     found = {u.id: u for u in with_durations(read_corpora(corpora), Skipped())}
     lacking = [name for split in SPLITS for name in prepared.features(split).ids if name not in found]
@@ -139,8 +139,7 @@ class _Work:
         self.utterances = utterances
         self.code = 0
         out.mkdir(parents=True, exist_ok=True)
-        facts = json.loads((out / FACTS).read_text(encoding="utf-8")) if (out / FACTS).is_file() else {}
-        self.steps = Steps(out, facts, lambda folder, facts: write_lines(folder / FACTS, [json.dumps(facts, indent=1)]))
+        self.steps = read_steps(out, FACTS)
         self.judge = PhoneJudge(self.prepared.sentences(), self.prepared.phones, SILENCE)
         self.text = settings_of(self.prepared).text
         heard = [utterances[name] for name in self.prepared.valid.ids]
