@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -70,7 +70,7 @@ class Findings:
     """PNG of `draw_said`."""
     said_id: str = ""
     samples: Sequence[Sample] = ()
-    stages: Sequence[Stage] = field(default=())
+    stages: Sequence[Stage] = ()
 
 
 def write_report(path: Path, findings: Findings) -> None:
@@ -87,8 +87,9 @@ def write_report(path: Path, findings: Findings) -> None:
             "Each line is a member. The upper row needs no labels; the chosen member is thick.",
         ))  # fmt: skip
     if findings.said:
-        parts.append(_section(f"One utterance: {findings.said_id}", f'<div class="wide">{as_image(findings.said, "phones at their times")}</div>',
-                              "Phones where the generator said them; pale stretches are its silences."))  # fmt: skip
+        picture = f'<div class="wide">{as_image(findings.said, "phones at their times")}</div>'
+        below = "Phones where the generator said them; pale stretches are silences."
+        parts.append(_section(f"One utterance: {findings.said_id}", picture, below))
     parts += [_samples(findings.samples), _stages(findings.stages)]
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">

@@ -80,7 +80,8 @@ def _draw_spans(axes: Any, spans: Sequence[tuple[float, float, str]], colour: st
         shade = 0.06 if phone == silence else 0.25 + 0.2 * (number % 2)
         axes.axvspan(start, end, 0.06, 0.94, color=colour, alpha=shade, linewidth=0)
         if phone != silence:
-            axes.text((start + end) / 2, 0.48, phone, ha="center", va="center", fontsize=9, clip_on=True)
+            height = 0.7 if number % 2 else 0.28  # names of short phones would stand over each other
+            axes.text((start + end) / 2, height, phone, ha="center", va="center", fontsize=9, clip_on=True)
 
 
 def as_image(png: bytes, alt: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class Truth:
     purity: Purity
     shown: str
     """The utterance that is drawn, ..."""
-    spans: tuple[tuple[float, float, str], ...] = field(default=())
+    spans: tuple[tuple[float, float, str], ...] = ()
     """... and when its true phones are."""
 
 
@@ -201,7 +201,8 @@ def _recordings(prepared: Prepared) -> dict[str, Utterance]:
 
 
 def _speech(prepared: Prepared, said: dict[str, list[str]] | None = None) -> list[Row]:
-    facts, rows = prepared.facts, []
+    facts = prepared.facts
+    rows: list[Row] = []
     if "hours" not in facts:
         return rows
     hours, recorded = facts["hours"], facts.get("recorded")
@@ -223,21 +224,22 @@ def _speech(prepared: Prepared, said: dict[str, list[str]] | None = None) -> lis
         for name, phones in (("phones that the generator says", said), ("true phones", prepared.valid_phones or {})):
             if known := [phones[one] for one in said if one in phones]:
                 rate = sum(map(len, known)) / seconds * len(said) / len(known)
-                rows.append(Row(name, {"train": (0, 0.0, None), "valid": (len(known), seconds / 3600, rate)}))
+                rows.append(Row(name, {"valid": (len(known), seconds / 3600, rate)}))
     return rows
 
 
 def _facts(prepared: Prepared, truth: Truth | None) -> list[str]:
-    facts, found = prepared.facts, []
+    facts = prepared.facts
+    found: list[str] = []
     if "encoder_dim" in facts:
         kept = f", {facts['variance_kept']:.0%} of the variance" if "variance_kept" in facts else ""
         found.append(f"Features: {facts['dim']} dimensions of the encoder's {facts['encoder_dim']}{kept}.")
     if truth is not None:
         one = truth.purity
         found.append(
-            f"Clusters, asked with labels (never used): read each as its commonest phone, and {one.phone:.0%} of frames "
-            f"are right; {one.clusters_per_phone:.1f} clusters to a phone (perplexity); they tell {one.information:.0%} "
-            "of what there is to know about the phone."
+            f"Clusters, asked with labels (never used): read each as its commonest phone, and {one.phone:.0%} of "
+            f"frames are right; {one.clusters_per_phone:.1f} clusters to a phone (perplexity); they tell "
+            f"{one.information:.0%} of what there is to know about the phone."
         )
     if "text" in facts:
         text = facts["text"]

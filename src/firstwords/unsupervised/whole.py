@@ -32,7 +32,7 @@ from firstwords.unsupervised.decode import (
 from firstwords.unsupervised.prepare import PrepareConfig, prepare
 from firstwords.unsupervised.report import Places, conclusion, find_truth, leave_report, read_stages
 from firstwords.unsupervised.self_training import SelfTrainConfig, self_train, utterances_of
-from firstwords.unsupervised.steps import Steps, read_steps, stamp
+from firstwords.unsupervised.steps import read_steps, stamp
 from firstwords.unsupervised.train import check_kind, train_unsupervised
 
 FACTS = "run.json"
