@@ -130,7 +130,8 @@ def conclusion(verdict: str | None, stages: Sequence[Stage], state: str = "") ->
         change = "better" if last.fluency > first.fluency else "no better"
         known = f"; PER {last.per:.1%} from {first.per:.1%}" if last.per is not None and first.per is not None else ""
         parts.append(
-            f"After self-training ({last.name}) it is {change}: fluency {last.fluency:.2f} from {first.fluency:.2f}{known}."
+            f"After self-training ({last.name}) it is {change}: fluency {last.fluency:.2f} from "
+            f"{first.fluency:.2f}{known}."
         )
     return " ".join(part for part in parts if part)
 
