@@ -16,6 +16,7 @@ from firstwords.cli import main
 from firstwords.corpus.prepared import read_prepared
 from firstwords.corpus.synthetic import demo_sentences, make_corpus, voices
 from firstwords.models.wav2vec_u import GeneratorConfig, Wav2VecUConfig
+from firstwords.report.preparation import Stage
 from firstwords.unsupervised import whole
 from firstwords.unsupervised.report import Places, conclusion, find_truth, leave_report
 from firstwords.unsupervised.times import said_spans, segment_edges, spans_of
@@ -144,12 +145,15 @@ def test_steps_of_the_generator_in_seconds() -> None:
     assert spans_of(np.zeros(0, dtype=int), phones, np.zeros(1)) == []
 
 
-def test_a_verdict_and_what_self_training_made_of_it(done: Path) -> None:
-    from firstwords.report.preparation import Stage
-
-    stages = [Stage("generator, greedy", 9.0, 1.0, 0.4, 0.3, None), Stage("CTC, greedy", 8.0, 1.0, 0.8, 0.1, 0.2)]
+def test_a_verdict_and_what_self_training_made_of_it() -> None:
+    stages = [
+        Stage("generator, greedy", 9.0, 1.0, 0.4, 0.3, None, 0.8),
+        Stage("CTC, greedy", 8.0, 1.0, 0.8, 0.1, 0.2, 0.9),
+    ]
     said = conclusion("CONVERGED.", stages) or ""
-    assert "(CTC, greedy) it is better: fluency 0.80 from 0.40; PER 10.0% from 30.0%" in said
+    assert "(CTC, greedy) what it hears is much like the text: fluency 0.80, balance 90%; PER 10.0% from 30.0%" in said
+    few = [stages[0], Stage("HMM, words", 5.0, 0.05, 2.3, None, None, 0.1)]
+    assert "little like the text" in (conclusion("CONVERGED.", few) or ""), "fluent, but of few phones"
     assert conclusion(None, stages) is None and conclusion("CONVERGED.", []) == "CONVERGED."
 
 

@@ -164,16 +164,26 @@ def _stages(stages: Sequence[Stage]) -> str:
     if not stages:
         return ""
     known = any(stage.per is not None for stage in stages), any(stage.wer is not None for stage in stages)
-    names = ["", "perplexity of a phone", "phones used", "fluency", *(["PER"] * known[0]), *(["WER"] * known[1])]
+    names = [
+        "",
+        "perplexity of a phone",
+        "phones used",
+        "fluency",
+        "balance",
+        *(["PER"] * known[0]),
+        *(["WER"] * known[1]),
+    ]
     rows = []
     for stage in stages:
         cells = [stage.name, f"{stage.perplexity:.1f}", f"{stage.used:.0%}", f"{stage.fluency:.2f}"]
+        cells.append("" if stage.balance is None else f"{stage.balance:.0%}")
         for rate, wanted in zip((stage.per, stage.wer), known, strict=True):
             cells += ["" if rate is None else f"{rate:.1%}"] * wanted
         rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
     head = "".join(f"<th>{name}</th>" for name in names)
     below = (
-        "On the valid split. Perplexity, phones used and fluency (0 like shuffled phones, 1 like real text) need no "
-        "labels; error rates are of the manifest's transcripts, logged beside."
+        "On the valid split. Fluency: 0 like shuffled phones, 1 like real text; balance: 100 % where phones are as "
+        "frequent as in the text, and where it is low, fluency is that of a few phones. Error rates are those against "
+        "the manifest's transcripts, logged beside; the rest needs no labels."
     )
     return _section("Self-training", f"<table><tr>{head}</tr>{''.join(rows)}</table>", below)

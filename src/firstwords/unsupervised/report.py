@@ -24,6 +24,7 @@ from firstwords.report.unsupervised import PAGE, Findings, Row, Sample, write_re
 from firstwords.report.unsupervised_pictures import draw_phones, draw_said
 from firstwords.report.utterances import sound_of
 from firstwords.text.normalization import normalize_text
+from firstwords.training.convergence import believed
 from firstwords.training.data import read_corpora
 from firstwords.training.run import BEST, STATUS
 from firstwords.unsupervised.audio import FRAME_SECONDS, spoken
@@ -127,11 +128,11 @@ def conclusion(verdict: str | None, stages: Sequence[Stage], state: str = "") ->
     parts = [verdict, state]
     if len(stages) > 1:
         first, last = stages[0], stages[-1]
-        change = "better" if last.fluency > first.fluency else "no better"
+        like = {True: "much like", None: "partly like", False: "little like"}
         known = f"; PER {last.per:.1%} from {first.per:.1%}" if last.per is not None and first.per is not None else ""
         parts.append(
-            f"After self-training ({last.name}) it is {change}: fluency {last.fluency:.2f} from "
-            f"{first.fluency:.2f}{known}."
+            f"After self-training ({last.name}) what it hears is {like[believed(last.fluency, last.balance or 0.0)]} the "
+            f"text: fluency {last.fluency:.2f}, balance {last.balance or 0.0:.0%}{known}."
         )
     return " ".join(part for part in parts if part)
 

@@ -33,6 +33,7 @@ from firstwords.training.data import Skipped, read_corpora, with_durations
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.hmm import HMMConfig, TrainedHMM, log_posteriors, train_hmm
 from firstwords.training.phone_choice import Judgement, PhoneJudge
+from firstwords.training.run import BEST
 from firstwords.unsupervised.decode import (
     Decoded,
     Emissions,
@@ -97,7 +98,7 @@ def self_train(
     stages = [work.stage("generator, greedy", work.generator("greedy"))]
     labels = work.generator("phones")
     stages.append(work.stage("generator, phone model", labels))
-    depends: list[Any] = [stamp(run), to_dict(config.hmm), config.scale, config.beam]
+    depends: list[Any] = [stamp(run / BEST if run.is_dir() else run), to_dict(config.hmm), config.scale, config.beam]
     trained: TrainedHMM | None = None
     for number in range(1, config.rounds + 1):
         trained = work.hmm(number, labels, [*depends, number])
@@ -237,7 +238,7 @@ class _Work:
         judged: Judgement = self.judge.judge([valid.phones[one] for one in self.prepared.valid.ids], 0)
         per = error_rate(self.truth, valid.phones)
         wer = error_rate(self.texts, valid.words) if valid.words else None
-        return Stage(name, judged.perplexity, judged.used, judged.fluency, per, wer)
+        return Stage(name, judged.perplexity, judged.used, judged.fluency, per, wer, judged.balance)
 
     def ctc(self, labels: dict[str, Decoded], recipe: FinetuneConfig, device: str) -> list[Stage]:
         """The encoder, fine-tuned on what was read, on recordings with their silences."""
