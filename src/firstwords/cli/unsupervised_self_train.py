@@ -13,6 +13,8 @@ from firstwords.cli.options import option, parse, several
 from firstwords.recipes import load_recipe
 from firstwords.report.preparation import print_stages
 from firstwords.training.finetune_config import FinetuneConfig
+from firstwords.unsupervised.decode import PhoneModel
+from firstwords.unsupervised.report import Places, leave_report
 from firstwords.unsupervised.self_training import SelfTrainConfig, self_train
 
 DEFAULT_RECIPE = "ctc-small"
@@ -55,4 +57,6 @@ def run(arguments: list[str]) -> int:
         chosen.model, chosen.corpus, chosen.out, chosen.config, replace(ctc, data=data), chosen.prepared, chosen.device
     )
     print_stages(stages, Console(highlight=False, soft_wrap=True))
+    prepared = chosen.prepared or PhoneModel(chosen.model, device="cpu").prepared.folder
+    leave_report(chosen.out, Places(prepared, chosen.model, chosen.out))
     return code

@@ -11,6 +11,7 @@ import tyro
 from firstwords.cli.options import option, parse
 from firstwords.recipes import load_recipe
 from firstwords.training.adversarial_config import AdversarialConfig
+from firstwords.unsupervised.report import Places, leave_report
 from firstwords.unsupervised.train import train_unsupervised
 
 DEFAULT_RECIPE = "wav2vec-u"
@@ -37,4 +38,6 @@ def run(arguments: list[str]) -> int:
     config = load_recipe(recipe, "unsupervised", AdversarialConfig)
     default = Arguments(tyro.MISSING, tyro.MISSING, config, recipe)
     chosen = parse(Arguments, arguments, "unsupervised train", default)
-    return train_unsupervised(chosen.prepared, chosen.out, chosen.config)
+    code = train_unsupervised(chosen.prepared, chosen.out, chosen.config)
+    leave_report(chosen.out, Places(chosen.prepared, chosen.out))
+    return code

@@ -53,9 +53,9 @@ def plot_alignment(
     samples = heard[round((start - before) * SAMPLE_RATE) : round((end - before) * SAMPLE_RATE)]
     figure = Figure(figsize=(min(max(10.0, 1.2 * (end - start)), 40), 8.8), layout=ConstrainedLayoutEngine())
     waveform, words, spectrogram, posteriors = figure.subplots(4, 1, sharex=True, height_ratios=[1, 1, 1.6, 2.2])
-    _draw_waveform(waveform, samples, start)
+    draw_waveform(waveform, samples, start)
     _draw_words(words, alignment, start, end)
-    _draw_spectrogram(spectrogram, samples, start, end)
+    draw_spectrogram(spectrogram, samples, start, end)
     _draw_posteriors(posteriors, recognizer, heard, before, start, end)
     for axes in (waveform, spectrogram, posteriors):
         for word in alignment.words:
@@ -71,7 +71,7 @@ def plot_alignment(
         raise AlignmentError(f"{path}: cannot be written ({error})") from error
 
 
-def _draw_waveform(axes: Any, samples: np.ndarray, start: float) -> None:
+def draw_waveform(axes: Any, samples: np.ndarray, start: float) -> None:
     """Lowest and highest sample of every few milliseconds."""
     size = max(1, len(samples) // 3000)
     parts = samples[: len(samples) // size * size].reshape(-1, size)
@@ -107,7 +107,8 @@ def _draw_words(axes: Any, alignment: Alignment, start: float, end: float) -> No
                       color=_INK, clip_on=True)  # fmt: skip
 
 
-def _draw_spectrogram(axes: Any, samples: np.ndarray, start: float, end: float) -> None:
+def draw_spectrogram(axes: Any, samples: np.ndarray, start: float, end: float) -> None:
+    """Levels in decibels, 32 ms at a time."""
     padded = torch.nn.functional.pad(torch.from_numpy(samples), (WINDOW // 2, WINDOW // 2))
     windows = padded.unfold(0, WINDOW, HOP) * torch.hann_window(WINDOW)
     level = 20 * torch.log10(torch.fft.rfft(windows).abs() + 1e-8)

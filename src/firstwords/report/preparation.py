@@ -55,16 +55,23 @@ class Stage:
     per: float | None
     """Phone error rate, where the truth is known; only ever logged."""
     wer: float | None
+    balance: float | None = None
+    """1: its phones are as frequent as the text's; 0: none of them is. Fluent output of a few phones has less."""
 
 
 def print_stages(stages: Sequence[Stage], console: Console) -> None:
     """How each step of self-training does on the valid split: judged without labels, error rates where known."""
     table = Table(title="self-training, valid split", title_justify="left")
     table.add_column("step", no_wrap=True)
-    for name in ("perplexity of a phone", "phones used", "fluency", "PER", "WER"):
+    for name in ("perplexity of a phone", "phones used", "fluency", "balance", "PER", "WER"):
         table.add_column(name, justify="right")
     for stage in stages:
         rates = ("" if rate is None else f"{rate:.1%}" for rate in (stage.per, stage.wer))
-        table.add_row(stage.name, f"{stage.perplexity:.1f}", f"{stage.used:.0%}", f"{stage.fluency:.2f}", *rates)
+        balance = "" if stage.balance is None else f"{stage.balance:.0%}"
+        table.add_row(
+            stage.name, f"{stage.perplexity:.1f}", f"{stage.used:.0%}", f"{stage.fluency:.2f}", balance, *rates
+        )
     console.print(table)
-    console.print("Perplexity, phones used and fluency need no labels; PER and WER are those of the manifest's.")
+    console.print(
+        "All but PER and WER need no labels: these are the manifest's. Fluency with little balance is of few phones."
+    )

@@ -19,7 +19,7 @@ from firstwords.scoring import Scored, UtteranceScore, align, word_errors
 MOST_AUDIO = 60_000_000
 """Bytes of audio in a page; the utterances after that are without."""
 
-_STYLE = """
+STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.4rem; } .facts, .id { color: #666; font-size: .85rem; }
 article { border-top: 1px solid #ddd; padding: .8rem 0; } audio { height: 2rem; vertical-align: middle; }
@@ -56,13 +56,13 @@ def write_utterances(path: Path, results: Mapping[str, Evaluation], utterances: 
     ranked = last.score.worst(len(last.score.utterances))
     articles, room = [], MOST_AUDIO
     for one in ranked:
-        sound = _sound(recordings.get(one.scored.id)) if room > 0 else ""
+        sound = sound_of(recordings.get(one.scored.id)) if room > 0 else ""
         room -= len(sound)
         articles.append(_article(one, others, sound))
     silent = "" if room > 0 else " The page is full: utterances further down are without sound."
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{len(ranked)} utterances</title><style>{_STYLE}</style></head><body>
+<title>{len(ranked)} utterances</title><style>{STYLE}</style></head><body>
 <h1>{len(ranked)} utterances, those with the most errors first</h1>
 {_rates(results)}
 <p class="facts"><span class="sub">substituted</span> <span class="del">deleted</span>
@@ -94,12 +94,12 @@ def _article(one: UtteranceScore, systems: Mapping[str, Mapping[str, Scored]], s
     scored = one.scored
     who = f" · {escape(scored.speaker)}" if scored.speaker else ""
     errors = f"{one.tokens.errors} of {one.tokens.reference_length} wrong"
-    texts = [_texts(found[scored.id], name if len(systems) > 1 else "heard") for name, found in systems.items()
+    texts = [texts_beside(found[scored.id], name if len(systems) > 1 else "heard") for name, found in systems.items()
              if scored.id in found]  # fmt: skip
     return f'<article><div class="id">{escape(scored.id)}{who} · {errors} {sound}</div>{"".join(texts)}</article>\n'
 
 
-def _texts(scored: Scored, name: str) -> str:
+def texts_beside(scored: Scored, name: str) -> str:
     """The reference over the hypothesis, token over token, in lines as wide as the window."""
     reference, hypothesis = (text.replace("|", " ") for text in (scored.reference, scored.hypothesis))
     pairs = []
@@ -111,7 +111,7 @@ def _texts(scored: Scored, name: str) -> str:
     return f'<div><span class="name">said<br>{escape(name)} ({errors})</span>{"".join(pairs)}</div>'
 
 
-def _sound(utterance: Utterance | None) -> str:
+def sound_of(utterance: Utterance | None) -> str:
     """A player with the utterance inside; nothing where it cannot be read."""
     if utterance is None:
         return ""

@@ -44,6 +44,13 @@ def agreement(one: Sequence[Sequence[str]], other: Sequence[Sequence[str]], sile
     return max(0.0, 1 - total.rate)
 
 
+def believed(fluency: float, balance: float) -> bool | None:
+    """Whether output with these figures is like the text; None: partly."""
+    if fluency >= FLUENT and balance >= BALANCED:
+        return True
+    return False if fluency < DOUBTFUL or balance < UNBALANCED else None
+
+
 def conclude(best: Judgement, agreements: Sequence[float]) -> Verdict:
     """A verdict on the chosen member.
 
@@ -59,11 +66,12 @@ def conclude(best: Judgement, agreements: Sequence[float]) -> Verdict:
         f"fluency {best.fluency:.2f}, from 0 for shuffled phones to 1 for real text; balance {best.balance:.0%}, where "
         f"phones as frequent as in the text have 100 %; {beside}"
     )
-    if best.fluency >= FLUENT and best.balance >= BALANCED:
+    converged = believed(best.fluency, best.balance)
+    if converged:
         return Verdict(
             True, f"CONVERGED: what it hears is much like the text ({figures}).", best.fluency, tuple(agreements)
         )
-    if best.fluency < DOUBTFUL or best.balance < UNBALANCED:
+    if converged is False:
         return Verdict(
             False,
             f"DID NOT CONVERGE: what it hears is little like the text ({figures}). Look at: the same language in "

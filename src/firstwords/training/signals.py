@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -29,4 +31,36 @@ class StopSignals:
 
     def __exit__(self, *error: Any) -> None:
         for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM, while `interrupting`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
+@contextlib.contextmanager
+def interrupting() -> Iterator[None]:
+    """SIGTERM interrupts as Ctrl-C does, so that work which is no training stops where it stands and leaves no halves.
+
+    A training within it finishes its update first, as `StopSignals` has it.
+
+    Raises:
+        Interrupted: one of the two came.
+    """
+
+    def receive(number: int, frame: Any) -> None:
+        raise Interrupted(number)
+
+    before: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # not the main thread, which alone may handle signals
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, receive)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -77,6 +77,22 @@ class AudioConfig:
                 raise ConfigError(f"--{name.replace('_', '-')} {getattr(self, name)}: must be at least 1")
 
 
+def spoken(samples: np.ndarray, silence: SilenceRemoval, detector: VoiceDetector | None = None) -> np.ndarray:
+    """Samples (n,) without silences, none where nobody speaks.
+
+    Args:
+        detector: Silero's, for `silence` "silero".
+    """
+    if silence == "no":
+        return samples
+    if silence == "energy":
+        return without_silence(samples)
+    detector = detector or VoiceDetector()
+    voice = torch.cat(list(detector.voice([torch.from_numpy(samples)]))) >= VOICE
+    stretches = [samples[low * CHUNK : high * CHUNK] for low, high in runs(voice.numpy())]
+    return np.concatenate(stretches) if stretches else samples[:0]
+
+
 class Listener:
     """An encoder that hears utterances without their silences.
 
@@ -107,14 +123,7 @@ class Listener:
 
     def speech(self, utterance: Utterance) -> np.ndarray:
         """Samples (n,) without silences, none where nobody speaks. Raises AudioError."""
-        samples = utterance.read()
-        if self.silence == "no":
-            return samples
-        if self._detector is None:
-            return without_silence(samples)
-        voice = torch.cat(list(self._detector.voice([torch.from_numpy(samples)]))) >= VOICE
-        stretches = [samples[low * CHUNK : high * CHUNK] for low, high in runs(voice.numpy())]
-        return np.concatenate(stretches) if stretches else samples[:0]
+        return spoken(utterance.read(), self.silence, self._detector)
 
     def __call__(
         self, utterances: Iterable[Utterance], skip: Callable[[Utterance, str], None]

@@ -85,7 +85,9 @@ class PhoneModel:
         self.device = choose_device(device)
         self.model, checkpoint = load_wav2vec_u(run)
         self.model.to(self.device).eval()
-        state = checkpoint.state
+        self.facts: dict[str, Any] = checkpoint.state
+        """What is known of the member: its number, penalties, judgement, and the sweep's verdict."""
+        state = self.facts
         place = prepared or Path(state.get("prepared", {}).get("place", ""))
         if not (place / "prepared.json").is_file():
             raise CheckpointError(

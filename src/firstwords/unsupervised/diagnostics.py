@@ -125,19 +125,33 @@ def _truth(prepared: Prepared, split: str) -> dict[str, list[str]]:
     return truth
 
 
-def frame_phones(prepared: Prepared, split: str, config: HMMConfig | None = None) -> list[np.ndarray | None]:
+def frame_phones(
+    prepared: Prepared, split: str, config: HMMConfig | None = None, most: int | None = None
+) -> list[np.ndarray | None]:
     """The true phone of each frame (T,), for each utterance: an HMM trained on the true phones places them.
+
+    Args:
+        most: training utterances that the HMM learns from; without it all.
 
     Raises:
         CorpusError: the manifest that was prepared has no phones.
     """
     config = config or HMMConfig(gaussians=4, em_rounds=0)
-    train = prepared.features("train", "frames")
+    train = _some(prepared.features("train", "frames"), most)
     truth = _truth(prepared, "train")
     trained = train_hmm(train, [truth.get(name, []) for name in train.ids], prepared.phones, config)
     features = prepared.features(split, "frames")
     wanted = _truth(prepared, split)
     return align_phones(trained, features, [wanted.get(name, []) for name in features.ids], prepared.phones)
+
+
+def _some(features: Features, most: int | None) -> Features:
+    """That many utterances, evenly spread."""
+    if most is None or len(features) <= most:
+        return features
+    chosen = np.linspace(0, len(features) - 1, most).astype(int)
+    values = np.concatenate([features[n] for n in chosen])
+    return Features(values, features.lengths[chosen], tuple(features.ids[n] for n in chosen))
 
 
 def purity(clusters: np.ndarray, phones: np.ndarray) -> Purity:
@@ -162,7 +176,11 @@ def purity(clusters: np.ndarray, phones: np.ndarray) -> Purity:
 
 def cluster_purity(prepared: Prepared, split: str = "valid", config: HMMConfig | None = None) -> Purity:
     """Of the prepared k-means clusters (version 1.0). Raises CorpusError without true phones."""
-    placed = frame_phones(prepared, split, config)
+    return purity_of(prepared, split, frame_phones(prepared, split, config))
+
+
+def purity_of(prepared: Prepared, split: str, placed: Sequence[np.ndarray | None]) -> Purity:
+    """The same with phones that `frame_phones` has placed. Raises CorpusError where it could place none."""
     features = prepared.features(split, "frames")
     clusters = prepared.clusters(split)
     pairs = [(clusters[features.offsets[n] : features.offsets[n + 1]], one)

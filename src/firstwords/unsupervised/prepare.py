@@ -110,7 +110,9 @@ def prepare(corpora: Sequence[Path], texts: Sequence[Path], out: Path, config: P
         _frames(steps, splits, speech, config, skipped)
     _true_phones(steps, splits, heard, config)
     prepared_warnings = _warnings(steps, texts)
-    steps.facts |= {"finished": True, "warnings": prepared_warnings, "config": to_dict(config),
+    recorded = {split: {"utterances": len(part), "hours": round(sum(u.duration or 0 for u in part) / 3600, 4)}
+                for split, part in splits.items()}  # fmt: skip
+    steps.facts |= {"finished": True, "recorded": recorded, "warnings": prepared_warnings, "config": to_dict(config),
                     "corpora": [str(corpus.resolve()) for corpus in corpora],
                     "texts": [str(text.resolve()) for text in texts]}  # fmt: skip
     write_facts(out, steps.facts)

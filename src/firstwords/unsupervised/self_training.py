@@ -33,6 +33,7 @@ from firstwords.training.data import Skipped, read_corpora, with_durations
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.hmm import HMMConfig, TrainedHMM, log_posteriors, train_hmm
 from firstwords.training.phone_choice import Judgement, PhoneJudge
+from firstwords.training.run import BEST
 from firstwords.unsupervised.decode import (
     Decoded,
     Emissions,
@@ -44,7 +45,7 @@ from firstwords.unsupervised.decode import (
 )
 from firstwords.unsupervised.prepare import settings_of, true_phones
 from firstwords.unsupervised.readings import error_rate
-from firstwords.unsupervised.steps import Steps, stamp
+from firstwords.unsupervised.steps import read_steps, stamp
 
 FACTS = "self-training.json"
 CTC_UNITS = Literal["letters", "phones", "none"]
@@ -93,11 +94,11 @@ def self_train(
     """
     config.hmm.check()
     model = PhoneModel(run, prepared, device)
-    work = _Work(model, out, config, _utterances(model.prepared, corpora))
+    work = _Work(model, out, config, utterances_of(model.prepared, corpora))
     stages = [work.stage("generator, greedy", work.generator("greedy"))]
     labels = work.generator("phones")
     stages.append(work.stage("generator, phone model", labels))
-    depends: list[Any] = [stamp(run), to_dict(config.hmm), config.scale, config.beam]
+    depends: list[Any] = [stamp(run / BEST if run.is_dir() else run), to_dict(config.hmm), config.scale, config.beam]
     trained: TrainedHMM | None = None
     for number in range(1, config.rounds + 1):
         trained = work.hmm(number, labels, [*depends, number])
@@ -107,13 +108,19 @@ def self_train(
     if trained is not None:
         words = work.read(trained, "words", "words", [*depends, config.rounds, "words"])
         stages.append(work.stage("HMM, words", words))
+    write_table(out, stages)
     if config.ctc != "none":
         stages += work.ctc(words if config.ctc == "letters" else labels, recognizer, device)
-    write_lines(out / "table.json", [json.dumps([to_dict(stage) for stage in stages], indent=1)])
+        write_table(out, stages)
     return stages, work.code
 
 
-def _utterances(prepared: Prepared, corpora: Sequence[Path]) -> dict[str, Utterance]:
+def write_table(out: Path, stages: Sequence[Stage]) -> None:
+    """Keeps how each step does in table.json."""
+    write_lines(out / "table.json", [json.dumps([to_dict(stage) for stage in stages], indent=1)])
+
+
+def utterances_of(prepared: Prepared, corpora: Sequence[Path]) -> dict[str, Utterance]:
     """The prepared utterances by id."""
     found = {u.id: u for u in with_durations(read_corpora(corpora), Skipped())}
     lacking = [name for split in SPLITS for name in prepared.features(split).ids if name not in found]
@@ -133,8 +140,7 @@ class _Work:
         self.utterances = utterances
         self.code = 0
         out.mkdir(parents=True, exist_ok=True)
-        facts = json.loads((out / FACTS).read_text(encoding="utf-8")) if (out / FACTS).is_file() else {}
-        self.steps = Steps(out, facts, lambda folder, facts: write_lines(folder / FACTS, [json.dumps(facts, indent=1)]))
+        self.steps = read_steps(out, FACTS)
         self.judge = PhoneJudge(self.prepared.sentences(), self.prepared.phones, SILENCE)
         self.text = settings_of(self.prepared).text
         heard = [utterances[name] for name in self.prepared.valid.ids]
@@ -205,11 +211,14 @@ class _Work:
                 reading = ReadingConfig(read, None, None, found.settings.lm_weight, found.settings.word_score,
                                         self.config.beam, self.config.processes)  # fmt: skip
                 self.steps.facts.setdefault("weights", {})[name] = [reading.lm_weight, reading.word_score]
-            lines = (
-                f"{one}\t{' '.join(phones)}" + ("" if found.words is None else f"\t{' '.join(found.words[one])}")
-                for one, phones in found.phones.items()
-            )
-            write_lines(self.out / "labels" / f"{name}.{split}.tsv", lines)
+            self._keep(name, split, found)
+
+    def _keep(self, name: str, split: str, found: Decoded) -> None:
+        lines = (
+            f"{one}\t{' '.join(phones)}" + ("" if found.words is None else f"\t{' '.join(found.words[one])}")
+            for one, phones in found.phones.items()
+        )
+        write_lines(self.out / "labels" / f"{name}.{split}.tsv", lines)
 
     def _have(self, name: str) -> bool:
         return all((self.out / "labels" / f"{name}.{split}.tsv").is_file() for split in SPLITS)
@@ -229,7 +238,7 @@ class _Work:
         judged: Judgement = self.judge.judge([valid.phones[one] for one in self.prepared.valid.ids], 0)
         per = error_rate(self.truth, valid.phones)
         wer = error_rate(self.texts, valid.words) if valid.words else None
-        return Stage(name, judged.perplexity, judged.used, judged.fluency, per, wer)
+        return Stage(name, judged.perplexity, judged.used, judged.fluency, per, wer, judged.balance)
 
     def ctc(self, labels: dict[str, Decoded], recipe: FinetuneConfig, device: str) -> list[Stage]:
         """The encoder, fine-tuned on what was read, on recordings with their silences."""
@@ -261,7 +270,9 @@ class _Work:
             phones = self._pronounced(words)
         complete = {one: phones.get(one, []) for one in self.prepared.valid.ids}
         said = None if words is None else {one: words.get(one, []) for one in self.prepared.valid.ids}
-        return self.stage(name, {"valid": Decoded(complete, said, None)})
+        heard = Decoded(complete, said, None)
+        self._keep(name.lower().replace(", ", "-").replace(" ", "-"), "valid", heard)
+        return self.stage(name, {"valid": heard})
 
     def _pronounced(self, words: dict[str, list[str]]) -> dict[str, list[str]]:
         """Phones of words, as the text was spelt in them."""

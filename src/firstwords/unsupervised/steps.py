@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from firstwords.corpus.feature_store import write_lines
+from firstwords.errors import CorpusError
+
 PATTERNS = ("*.safetensors", "*.pt", "*.bin", "config.*", "manifest.jsonl")
 """Files of a folder that say whether it is still the same model or corpus."""
 
@@ -49,6 +52,17 @@ class Steps:
         self.keys[step] = self._key
         self.facts |= facts
         self._write(self.folder, self.facts)
+
+
+def read_steps(folder: Path, name: str) -> Steps:
+    """The steps of a folder that keeps its facts in a JSON file of that name. Raises CorpusError."""
+    try:
+        facts = json.loads((folder / name).read_text(encoding="utf-8")) if (folder / name).is_file() else {}
+    except (OSError, ValueError) as error:
+        raise CorpusError(
+            f"{folder / name}: cannot be read ({error}); remove it, and the steps are done again"
+        ) from error
+    return Steps(folder, facts, lambda place, facts: write_lines(place / name, [json.dumps(facts, indent=1)]))
 
 
 def stamp(place: str | Path) -> Any:

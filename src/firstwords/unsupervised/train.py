@@ -106,13 +106,7 @@ def train_unsupervised(folder: Path, out: Path, config: AdversarialConfig) -> in
 
 def shape_of(prepared: Prepared, config: AdversarialConfig) -> Wav2VecUConfig:
     """The networks' shape, which data and recipe decide together. Raises ConfigError where they do not fit."""
-    asked = "2.0" if config.generator.batch_norm or config.generator.stride > 1 else "1.0"
-    if asked != prepared.kind:
-        other = "wav2vec-u2" if prepared.kind == "2.0" else "wav2vec-u"
-        raise ConfigError(
-            f"{prepared.folder}: prepared for wav2vec-U {prepared.kind}, the recipe is for {asked}; add --recipe "
-            f"{other}, or prepare with --kind {asked}"
-        )
+    check_kind(config, prepared.kind, str(prepared.folder))
     if any(config.grid.auxiliary) and not config.generator.residual:
         raise ConfigError("grid: auxiliary is above 0, which needs generator.residual (wav2vec-U 2.0)")
     auxiliary = prepared.mfcc_clusters if any(config.grid.auxiliary) else 0
@@ -124,6 +118,17 @@ def shape_of(prepared: Prepared, config: AdversarialConfig) -> Wav2VecUConfig:
         config.segmentation,
         auxiliary,
     )
+
+
+def check_kind(config: AdversarialConfig, kind: str, where: str) -> None:
+    """Raises ConfigError where a recipe is for the other version of the method than the data."""
+    asked = "2.0" if config.generator.batch_norm or config.generator.stride > 1 else "1.0"
+    if asked != kind:
+        other = "wav2vec-u2" if kind == "2.0" else "wav2vec-u"
+        raise ConfigError(
+            f"{where}: prepared for wav2vec-U {kind}, the recipe is for {asked}; add --recipe {other}, or prepare with "
+            f"--kind {asked}"
+        )
 
 
 def facts_of(prepared: Prepared, text: Text) -> dict[str, Any]:
