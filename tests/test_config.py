@@ -270,7 +270,7 @@ SECTIONS = {
 }  # fmt: skip
 GROUPS = {
     "classify": ["train", "predict", "evaluate"],
-    "unsupervised": ["prepare", "train", "decode", "self-train"],
+    "unsupervised": ["prepare", "train", "decode", "self-train", "run"],
 }
 COMMANDS = [[name, *action] for name in cli.COMMANDS for action in ([[a] for a in GROUPS.get(name, [])] or [[]])]
 
