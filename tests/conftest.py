@@ -14,13 +14,15 @@ torch.set_num_threads(1)
 """Models here are tiny: threads would cost more than they give, most of all beside other work on the machine."""
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared"
+COPY = HERE / "golden" / "cases"
+"""Some of the golden cases, for where no others are."""
 
 
 def golden_folder() -> Path:
     """FIRSTWORDS_GOLDEN, else ../shared/golden, else the small copy in tests/golden/cases."""
     if chosen := os.environ.get("FIRSTWORDS_GOLDEN"):
         return Path(chosen)
-    return SHARED / "golden" if (SHARED / "golden").is_dir() else HERE / "golden" / "cases"
+    return SHARED / "golden" if (SHARED / "golden").is_dir() else COPY
 
 
 @pytest.fixture(scope="session")
