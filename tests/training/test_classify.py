@@ -130,8 +130,8 @@ def test_splitting_changes_no_gradient(corpus: Path, listened: str, tmp_path: Pa
 
 def test_it_learns_and_says_so(corpus: Path, listened: str, tmp_path: Path) -> None:
     """Eighteen sounds are learnt by heart, and evaluation finds what training found."""
-    changes = {"steps": 60, "learn": "all", "adapt": {"gradient_scale": 1.0, "activation_dropout": 0.0},
-               "data": {"held_out": 0.0}, "training": {"validate_every": 60, "save_every": 60}}  # fmt: skip
+    changes = {"steps": 40, "learn": "all", "adapt": {"gradient_scale": 1.0, "activation_dropout": 0.0},
+               "data": {"held_out": 0.0}, "training": {"validate_every": 40, "save_every": 40}}  # fmt: skip
     train(corpus, listened, tmp_path / "run", **changes)
     found = evaluate_classifier(SpeechClassifier.load(tmp_path / "run", "cpu"), read_manifest(corpus))
     assert found.score is not None and found.score.accuracy > 0.8
@@ -158,7 +158,7 @@ def test_frames(corpus: Path, listened: str, tmp_path: Path) -> None:
     ]
     folder = write_lines(tmp_path / "frames", parts)
     changes = {"head": {"kind": "frames"}, "data": {"label": "parts"}, "training": {"schedule": {"peak": 0.05}}}
-    train(folder, listened, tmp_path / "run", **changes, steps=80)
+    train(folder, listened, tmp_path / "run", **changes, steps=50)
     classifier = SpeechClassifier.load(tmp_path / "run", "cpu")
     found = evaluate_classifier(classifier, read_manifest(folder))
     assert found.score is not None and found.score.accuracy > 0.7
@@ -215,7 +215,8 @@ class TestLabels:
             line |= {"split": "dev", "who": f"stranger{number % 2}"}
         folder = write_lines(tmp_path / "odd", lines)
         train(folder, listened, tmp_path / "run", **merged(XVECTOR, {"steps": 6}))
-        assert "EER" in capsys.readouterr().out
+        said = [line for line in capsys.readouterr().out.splitlines() if "/6  validation" in line]
+        assert said and all("EER" in line and "accuracy" not in line for line in said)
         assert any("valid_eer" in line for line in read_log(tmp_path / "run"))
 
 

@@ -274,10 +274,12 @@ class Classification:
 
     def line(self, figures: dict[str, float]) -> str:
         """One readable line."""
-        chance = f" (chance {figures['chance_bits']:.2f})" if self.best_is_low != "eer" else " (with margin)"
-        text = f"loss {figures['bits_per_decision']:.3f} bits{chance}  accuracy {figures['accuracy']:.1%}"
-        text += f"  macro-F1 {figures['macro_f1']:.1%}" if "macro_f1" in figures else ""
-        return text + (f"  EER {figures['eer']:.1%}" if "eer" in figures else "")
+        parts = []
+        if "bits_per_decision" in figures:
+            beside = " (with margin)" if self.best_is_low == "eer" else f" (chance {figures['chance_bits']:.2f})"
+            parts += [f"loss {figures['bits_per_decision']:.3f} bits{beside}", f"accuracy {figures['accuracy']:.1%}"]
+        parts += [f"macro-F1 {figures['macro_f1']:.1%}"] if "macro_f1" in figures else []
+        return "  ".join([*parts, f"EER {figures['eer']:.1%}"] if "eer" in figures else parts)
 
     def validate(self, update: int) -> dict[str, float]:
         """Loss, accuracy and macro-F1 on validation utterances; the equal error rate of an x-vector head."""
@@ -305,11 +307,12 @@ class Classification:
                 vectors[utterance.id] = row
         if not totals:
             return {}
-        figures = self.describe(totals) | {
-            "error_rate": 1 - float(totals["right"]) / max(1.0, float(totals["decisions"]))
-        }
-        if found:
-            self._score = classification_score(found, self.labels, resamples=0)
+        figures = {}
+        if float(totals["decisions"]):  # none where all speakers are strangers
+            wrong = 1 - float(totals["right"]) / float(totals["decisions"])
+            figures = self.describe(totals) | {"error_rate": wrong}
+        if known := [one for one in found if one.reference in self.classes.numbers]:
+            self._score = classification_score(known, self.labels, resamples=0)
             figures["macro_f1"] = self._score.macro_f1
         if self.best_is_low == "eer":
             trials = make_trials({one.id: one.reference for one in found})
