@@ -152,7 +152,7 @@ def test_a_verdict_and_what_self_training_made_of_it() -> None:
     ]
     said = conclusion("CONVERGED.", stages) or ""
     assert "(CTC, greedy) what it hears is much like the text: fluency 0.80, balance 90%; PER 10.0% from 30.0%" in said
-    few = [first, Stage("HMM, words", 5.0, 0.05, 2.3, None, None, 0.1)]
+    few = [stages[0], Stage("HMM, words", 5.0, 0.05, 2.3, None, None, 0.1)]
     assert "little like the text" in (conclusion("CONVERGED.", few) or ""), "fluent, but of few phones"
     assert conclusion(None, stages) is None and conclusion("CONVERGED.", []) == "CONVERGED."
 
