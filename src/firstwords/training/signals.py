@@ -57,8 +57,8 @@ def interrupting() -> Iterator[None]:
 
     before: dict[int, Any] = {}
     with contextlib.suppress(ValueError):  # not the main thread, which alone may handle signals
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, receive)
+        for one in (signal.SIGINT, signal.SIGTERM):
+            before[one] = signal.signal(one, receive)
     try:
         yield
     finally:

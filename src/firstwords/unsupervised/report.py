@@ -130,10 +130,10 @@ def conclusion(verdict: str | None, stages: Sequence[Stage], state: str = "") ->
         first, last = stages[0], stages[-1]
         like = {True: "much like", None: "partly like", False: "little like"}
         known = f"; PER {last.per:.1%} from {first.per:.1%}" if last.per is not None and first.per is not None else ""
-        hears = like[believed(last.fluency, last.balance or 0.0)]
+        balance = last.balance or 0.0
         parts.append(
-            f"After self-training ({last.name}) what it hears is {hears} the text: fluency "
-            f"{last.fluency:.2f}, balance {last.balance or 0.0:.0%}{known}."
+            f"After self-training ({last.name}) what it hears is {like[believed(last.fluency, balance)]} the text: "
+            f"fluency {last.fluency:.2f}, balance {balance:.0%}{known}."
         )
     return " ".join(part for part in parts if part)
 
