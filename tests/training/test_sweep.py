@@ -17,6 +17,7 @@ from firstwords.config import to_dict
 from firstwords.models.wav2vec_u import DiscriminatorConfig, GeneratorConfig, Wav2VecUConfig
 from firstwords.training.adversarial import MOST_INFINITE, Sweep, sweep_batches
 from firstwords.training.adversarial_config import AdversarialConfig, ChoiceConfig, GridConfig
+from firstwords.training.matching import MatchingConfig
 from firstwords.training.phone_choice import PhoneJudge
 from firstwords.training.run import Run, read_log
 from firstwords.training.sweep import SweepTraining
@@ -216,3 +217,34 @@ def test_labels_are_never_used(tmp_path: Path) -> None:
     assert left.state["member"]["number"] == right.state["member"]["number"]
     assert all(torch.equal(value, right.weights[name]) for name, value in left.weights.items())
     assert left.state["member"]["best"]["per"] is not None and right.state["member"]["best"]["per"] is None
+
+
+class TestMatchedStart:
+    CONFIG = replace(CONFIG, matching=MatchingConfig(restarts=1, discriminator_first=6))
+
+    def test_members_of_a_seed_begin_with_what_was_found(self) -> None:
+        def begin(seed: int, model: Any) -> None:
+            model.generator.weight.data.fill_(float(seed + 1))
+
+        sweep = Sweep(self.CONFIG, shape(self.CONFIG), CPU, begin)
+        assert all(bool((sweep.weights_of(m)["generator.weight"] == m.seed + 1).all()) for m in sweep.members)
+
+    def test_only_the_discriminator_learns_at_first(self) -> None:
+        sweep, batches = Sweep(self.CONFIG, shape(self.CONFIG), CPU), source()
+        first = sweep.weights_of(sweep.members[0])
+        for update in range(7):
+            before = sweep.weights_of(sweep.members[0])["generator.weight"]
+            sweep.update(update, sweep_batches(batches, sweep.seeds, update, CPU))
+            after = sweep.weights_of(sweep.members[0])
+            assert torch.equal(after["generator.weight"], before) == (update < 6)
+        assert not torch.equal(after["discriminator.first.weight"], first["discriminator.first.weight"])
+
+    def test_the_start_is_judged(self, tmp_path: Path) -> None:
+        run = Run(tmp_path / "run", "unsupervised", to_dict(self.CONFIG), {})
+        batches = source()
+        judge = PhoneJudge(sentences(), PHONES, "<SIL>")
+        valid = Speech(batches.speech.values, batches.speech.lengths)
+        training = SweepTraining(self.CONFIG, Sweep(self.CONFIG, shape(self.CONFIG), CPU), batches, valid, judge, run)
+        training.train()
+        judged = [record["update"] for record in read_log(tmp_path / "run") if "valid_weighted" in record]
+        assert judged == [0, 10, 20, 30]

@@ -86,6 +86,8 @@ class SweepTraining:
         started, first, logged = time.perf_counter(), self.updates, (time.perf_counter(), self.updates)
         with StopSignals() as stop, ThreadPoolExecutor(1) as ahead:
             run.mark(state="running", update=self.updates, steps=config.steps)
+            if not self.updates and config.matching.restarts:
+                self._validate()  # the start may be the best moment
             coming = ahead.submit(sweep_batches, self.batches, sweep.seeds, self.updates, sweep.device)
             while self.updates < config.steps and sweep.running:
                 batches = coming.result()
