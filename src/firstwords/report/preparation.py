@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -61,10 +62,10 @@ class Stage:
 
 def print_stages(stages: Sequence[Stage], console: Console) -> None:
     """How each step of self-training does on the valid split: judged without labels, error rates where known."""
-    table = Table(title="self-training, valid split", title_justify="left")
+    table = Table(title="self-training, valid split", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("step", no_wrap=True)
     for name in ("perplexity of a phone", "phones used", "fluency", "balance", "PER", "WER"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=" " not in name)
     for stage in stages:
         rates = ("" if rate is None else f"{rate:.1%}" for rate in (stage.per, stage.wer))
         balance = "" if stage.balance is None else f"{stage.balance:.0%}"
