@@ -211,7 +211,7 @@ def test_parts_of_an_update_are_the_whole(corpus: Path, criterion: str) -> None:
     for _, other in gradients[1:]:
         for name, value in gradients[0][1].items():
             assert value is not None
-            torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5 * float(value.abs().max()) + 1e-5)
 
 
 def test_features_do_not_depend_on_the_batch(corpus: Path) -> None:
