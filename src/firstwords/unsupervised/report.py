@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from firstwords.audio import SAMPLE_RATE
-from firstwords.config import from_dict, to_dict
+from firstwords.config import to_dict
 from firstwords.corpus.feature_store import write_lines
 from firstwords.corpus.prepared import SILENCE, SPLITS, Prepared, read_prepared
 from firstwords.corpus.utterance import Utterance
@@ -143,7 +144,8 @@ def read_stages(words: Path | None) -> list[Stage]:
     if words is None or not (words / "table.json").is_file():
         return []
     rows = json.loads((words / "table.json").read_text(encoding="utf-8"))
-    return [from_dict(Stage, row, str(words / "table.json")) for row in rows]
+    silent = {"perplexity": math.inf, "fluency": -math.inf}  # as `write_table` keeps what a step that said nothing has
+    return [Stage(**row | {name: value for name, value in silent.items() if row[name] is None}) for row in rows]
 
 
 def find_truth(prepared: Prepared) -> Truth | None:

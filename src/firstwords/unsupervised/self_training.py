@@ -8,6 +8,7 @@ Each is judged without labels, and beside it, where a manifest has transcripts, 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,8 +117,12 @@ def self_train(
 
 
 def write_table(out: Path, stages: Sequence[Stage]) -> None:
-    """Keeps how each step does in table.json."""
-    write_lines(out / "table.json", [json.dumps([to_dict(stage) for stage in stages], indent=1)])
+    """Keeps how each step does in table.json; figures of a step that said nothing are infinite, null there."""
+    rows = [
+        {name: None if value in (math.inf, -math.inf) else value for name, value in to_dict(stage).items()}
+        for stage in stages
+    ]
+    write_lines(out / "table.json", [json.dumps(rows, indent=1)])
 
 
 def utterances_of(prepared: Prepared, corpora: Sequence[Path]) -> dict[str, Utterance]:
