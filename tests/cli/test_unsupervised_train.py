@@ -56,6 +56,19 @@ def test_from_a_prepared_folder_to_a_model(tmp_path: Path, capsys: pytest.Captur
     assert "finished already" in capsys.readouterr().out
 
 
+def test_a_deciphered_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = prepared(tmp_path / "prepared"), tmp_path / "gan"
+    options = ["--matching.restarts", "1", "--matching.clusters", "8", "--matching.steps", "5"]
+    options += ["--matching.fit-updates", "2", "--matching.discriminator-first", "4"]
+    assert main(["unsupervised", "train", str(folder), "--out", str(out), *SMALL, *options]) == 0
+    said = capsys.readouterr().out
+    assert said.count("clusters deciphered") == 2 and "segments a phone" in said and "0/8  best so far" in said
+    load_wav2vec_u(out)
+    options[3] = "5000"
+    said = wrong(["train", str(folder), "--out", str(tmp_path / "other"), *SMALL, *options], capsys)
+    assert "lower matching.clusters" in said
+
+
 def wrong(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert main(["unsupervised", *arguments]) == 2
     return capsys.readouterr().err
