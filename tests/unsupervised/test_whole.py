@@ -37,8 +37,8 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "--layer 1 --clusters 12 --iterations 2 --restarts 1 --dim 8 --device cpu --recipe wav2vec-u-small "
         "--gan.steps 4 --gan.batch 4 --gan.matching.restarts 0 --gan.discriminator.dim 8 --gan.grid.seeds 0 1 "
         "--gan.grid.gradient 1.5 --gan.grid.smoothness 0.5 --gan.grid.diversity 2.0 --gan.choice.validate-every 2 "
-        "--gan.save-every 2 --decode.beam 4 --decode.lm-weight 1 --decode.word-score 0 --decode.processes 0 --self-train.rounds 1 "
-        "--self-train.beam 4 --self-train.hmm.gaussians 1 --self-train.hmm.viterbi-rounds 1 "
+        "--gan.save-every 2 --decode.beam 4 --decode.lm-weight 1 --decode.word-score 0 --decode.processes 0 "
+        "--self-train.rounds 1 --self-train.beam 4 --self-train.hmm.gaussians 1 --self-train.hmm.viterbi-rounds 1 "
         "--self-train.hmm.em-rounds 0 --self-train.hmm.lda 0 --self-train.ctc none"
     )
     return ["--audio", str(folder / "corpus"), "--text", str(folder / "text.txt"), "--encoder", str(folder / "listen"),
