@@ -1,6 +1,7 @@
 """wav2vec-U: updates of a sweep with 1, 8 and more members, against the networks as one would write them down.
 
     python benchmarks/unsupervised.py --members 1 8 --rounds 5 --out results.json
+    python benchmarks/unsupervised.py --members 60 --batch 16 --no-plain
 
 A step is two updates, one of each network, of all members: made-up segments of 512 dimensions, 30 to 80 an utterance
 (14 a second), as many as the sentences' phones; nothing is joined, which is the dearest case. "plain" has one member,
