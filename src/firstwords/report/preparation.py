@@ -62,9 +62,11 @@ class Stage:
 
 def print_stages(stages: Sequence[Stage], console: Console) -> None:
     """How each step of self-training does on the valid split: judged without labels, error rates where known."""
-    table = Table(title="self-training, valid split", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(
+        title="self-training, valid split", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+    )
     table.add_column("step", no_wrap=True)
-    for name in ("perplexity of a phone", "phones used", "fluency", "balance", "PER", "WER"):
+    for name in ("perplexity of a phone", "used", "fluency", "balance", "PER", "WER"):
         table.add_column(name, justify="right", no_wrap=" " not in name)
     for stage in stages:
         rates = ("" if rate is None else f"{rate:.1%}" for rate in (stage.per, stage.wer))
