@@ -136,10 +136,10 @@ def _read(path: Path, mark: str) -> dict[str, Tensor] | None:
     """What a file holds; None where it is missing, cut short, or about something else."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
             if about.get("mark") != mark:
                 return None
-            names: list[str] = json.loads(about["ids"])
+            names: list[str] = about["ids"]
             return dict(zip(names, file.get_tensor("means"), strict=True)) if names else {}
     except (OSError, SafetensorError):
         return None
@@ -148,9 +148,10 @@ def _read(path: Path, mark: str) -> dict[str, Tensor] | None:
 def _write(path: Path, mark: str, found: dict[str, Tensor]) -> None:
     temporary = path.with_name(path.name + ".part")
     means = torch.stack(list(found.values())) if found else torch.zeros(0)
+    about = json.dumps({"mark": mark, "ids": list(found)})  # one entry: safetensors writes several in any order
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"means": means}, temporary, metadata={"mark": mark, "ids": json.dumps(list(found))})
+        save_file({"means": means}, temporary, metadata={"about": about})
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
