@@ -1,5 +1,5 @@
 # Each target does all its own set-up in .venv; it needs Python 3.10 or later and make, nothing else.
-#   make demo                      everything in miniature, offline once installed, in under six minutes on two cores
+#   make demo                      everything in miniature, offline once installed, in six to eight minutes on two cores
 #   make test                      the test suite
 #   make check                     lint, format, types
 #   make bench                     short tables of all benchmarks, under fifteen minutes on two cores (peers: extra bench)

@@ -6,13 +6,16 @@ python benchmarks/contrastive_loss.py --crops 4x10 8x15.6 --out results.json
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
-from measure import Contender, Step, device, interleave, processor, save, show, to_json
+from measure import Contender, Step, device, interleave, processor, quiet, save, show, to_json
+from torch.profiler import ProfilerActivity, profile
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.losses.contrastive import (
@@ -52,9 +55,24 @@ def main() -> None:
             contenders = [Contender("indices", one_product, what), Contender("gathered vectors", gathered, what)]
             timings = interleave(contenders, settings.rounds, settings.threads)
             show(f"{utterances} x {seconds:g} s, {dim} wide, K = 100, {processor()}", timings, "indices")
-            facts = {"utterances": utterances, "seconds": seconds, "dim": dim, "threads": settings.threads}
+            facts: dict[str, Any] = {
+                "utterances": utterances, "seconds": seconds, "dim": dim, "threads": settings.threads,
+            }  # fmt: skip
+            if device().type == "cpu":
+                held = {one.name: peak_of_tensors(one.prepare(*what)) for one in contenders}
+                facts["tensors_mb"] = held
+                print("tensors at their peak: " + ", ".join(f"{name} {mb:.1f} MB" for name, mb in held.items()))
             results.append(to_json(timings, "indices", **facts))
             save(settings.out, results)
+
+
+def peak_of_tensors(step: Step) -> float:
+    """MB of the tensors that a step holds at once; the table's memory has the libraries' buffers and code in it too."""
+    step()
+    with quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        step()
+    events = (event.nbytes() for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]")
+    return max(accumulate(events)) / 2**20
 
 
 def frames_to_compare(

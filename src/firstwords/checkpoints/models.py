@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
 
 from firstwords.checkpoints import code_bert
 from firstwords.checkpoints.huggingface_heads import classifier_checkpoint
@@ -22,6 +26,8 @@ from firstwords.text.alphabet import Alphabet
 
 AnyEncoder = Wav2Vec2Encoder | Wav2VecEncoder | CodeBertEncoder
 """They take waveforms, lengths, layer= and states=; have `config`, `frames`, `feature_encoder`, `dim` and `layers`."""
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_encoder_weights(place: str | Path, adapter: str | None = None) -> tuple[Wav2Vec2Encoder, Checkpoint]:
@@ -151,46 +157,41 @@ def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
     return encoder
 
 
-def ctc_of(checkpoint: Checkpoint, where: str) -> CTCModel:
-    """The network of a checkpoint of kind "ctc". Raises CheckpointError where it has another shape."""
-    model = CTCModel(from_dict(CTCConfig, checkpoint.config, where))
+def _network(network: Callable[[Any], Network], config: type, checkpoint: Checkpoint, where: str) -> Network:
+    """A network of the checkpoint's configuration with its weights."""
+    model = network(from_dict(config, checkpoint.config, where))
     load_weights(model, checkpoint.weights, where)
     return model
+
+
+def ctc_of(checkpoint: Checkpoint, where: str) -> CTCModel:
+    """The network of a checkpoint of kind "ctc". Raises CheckpointError where it has another shape."""
+    return _network(CTCModel, CTCConfig, checkpoint, where)
 
 
 def acoustic_of(checkpoint: Checkpoint, where: str) -> AcousticModel:
     """The network of a checkpoint of kind "acoustic", its encoder with it. Raises CheckpointError (another shape)."""
-    model = AcousticModel(from_dict(AcousticConfig, checkpoint.config, where))
-    load_weights(model, checkpoint.weights, where)
-    return model
+    return _network(AcousticModel, AcousticConfig, checkpoint, where)
 
 
 def classifier_of(checkpoint: Checkpoint, where: str) -> Classifier:
     """The network of a checkpoint of kind "classifier". Raises CheckpointError where it has another shape."""
-    model = Classifier(from_dict(ClassifierConfig, checkpoint.config, where))
-    load_weights(model, checkpoint.weights, where)
-    return model
+    return _network(Classifier, ClassifierConfig, checkpoint, where)
 
 
 def pretraining_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2:
     """The network of a checkpoint of kind "wav2vec2". Raises CheckpointError where it has another shape."""
-    model = Wav2Vec2(from_dict(Wav2Vec2Config, checkpoint.config, where))
-    load_weights(model, checkpoint.weights, where)
-    return model
+    return _network(Wav2Vec2, Wav2Vec2Config, checkpoint, where)
 
 
 def wav2vec_of(checkpoint: Checkpoint, where: str) -> Wav2Vec:
     """The network of a checkpoint of kind "wav2vec". Raises CheckpointError where it has another shape."""
-    model = Wav2Vec(from_dict(Wav2VecConfig, checkpoint.config, where))
-    load_weights(model, checkpoint.weights, where)
-    return model
+    return _network(Wav2Vec, Wav2VecConfig, checkpoint, where)
 
 
 def vq_wav2vec_of(checkpoint: Checkpoint, where: str) -> VqWav2Vec:
     """The network of a checkpoint of kind "vq-wav2vec". Raises CheckpointError where it has another shape."""
-    model = VqWav2Vec(from_dict(VqWav2VecConfig, checkpoint.config, where))
-    load_weights(model, checkpoint.weights, where)
-    return model
+    return _network(VqWav2Vec, VqWav2VecConfig, checkpoint, where)
 
 
 def coding_of(checkpoint: Checkpoint, where: str) -> VqWav2Vec | Wav2Vec2:

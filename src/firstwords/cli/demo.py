@@ -13,7 +13,7 @@ from firstwords.demo import DemoConfig, run_demo
 
 @dataclass
 class Arguments:
-    """Everything in miniature, offline, in about six minutes on two cores.
+    """Everything in miniature, offline, in six to eight minutes on two cores.
 
     Makes a corpus of synthetic voices, pre-trains a tiny network on its sound, fine-tunes it on a few transcribed
     minutes, does the same without pre-training, and compares the two on unseen voices. Needs the extra: pip install

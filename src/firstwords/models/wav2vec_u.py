@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firstwords.errors import ConfigError
-from firstwords.nn.causal_products import CausalProduct, TransposedCausalProduct
+from firstwords.nn.causal_products import CausalProduct, GeluSlope, TransposedCausalProduct
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.segmenters import Joined, join, pool_uniformly
 
@@ -213,8 +213,6 @@ class Generator(nn.Module):
     def __init__(self, config: Wav2VecUConfig, members: int) -> None:
         super().__init__()
         self.config = config.generator
-        self.running_mean: Tensor
-        self.running_variance: Tensor
         width = config.input_dim
         if self.config.batch_norm:
             self.norm_weight = nn.Parameter(torch.full((members, width), float(self.config.batch_norm)))
@@ -336,24 +334,6 @@ class Discriminator(nn.Module):
         slope = GeluSlope.apply(hidden, weight)
         symbols = self.first.weight.shape[2]
         return TransposedCausalProduct.apply(slope, kernel, symbols)
-
-
-class GeluSlope(torch.autograd.Function):
-    """weight(M, T, H) * GELU'(x (M, B, T, H)), in one pass forward."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x, weight)
-        return torch.ops.aten.gelu_backward(weight[:, None].expand_as(x), x)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
-        """GELU'' = phi(x) (2 - x^2), with phi the normal density."""
-        x, weight = ctx.saved_tensors
-        by_weight = torch.ops.aten.gelu_backward(gradient, x).sum(1)
-        square = x.square()
-        bend = square.mul(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi)).mul_(square.neg_().add_(2))
-        return bend.mul_(gradient).mul_(weight[:, None]), by_weight
 
 
 def _convolved(x: Tensor, weight: Tensor, stride: int) -> Tensor:

@@ -6,6 +6,8 @@ each tap of the kernel, as rows of windows.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,6 +53,24 @@ class TransposedCausalProduct(torch.autograd.Function):
         by_y = torch.bmm(windows, kernel).view_as(y)
         by_kernel = torch.bmm(windows.transpose(1, 2), y.flatten(1, 2)) if ctx.needs_input_grad[1] else None
         return by_y, by_kernel, None
+
+
+class GeluSlope(torch.autograd.Function):
+    """weight(M, T, H) * GELU'(x (M, B, T, H)), in one pass forward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x, weight)
+        return torch.ops.aten.gelu_backward(weight[:, None].expand_as(x), x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[no-untyped-def]
+        """GELU'' = phi(x) (2 - x^2), with phi the normal density."""
+        x, weight = ctx.saved_tensors
+        by_weight = torch.ops.aten.gelu_backward(gradient, x).sum(1)
+        square = x.square()
+        bend = square.mul(-0.5).exp_().mul_(1 / math.sqrt(2 * math.pi)).mul_(square.neg_().add_(2))
+        return bend.mul_(gradient).mul_(weight[:, None]), by_weight
 
 
 def _windows(x: Tensor, taps: int) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from firstwords.errors import ConfigError
 from firstwords.nn.fused_convolution import Activation, activate, activate_and_convolve
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.moments import Moments
 from firstwords.nn.strided_convolution import StridedConvolution
+from firstwords.nn.strided_shape import StridedStack
 
 
 @dataclass(frozen=True)
@@ -41,43 +40,17 @@ EPSILON = 1e-5
 """Of every norm; torch's and fairseq's default."""
 
 
-class FeatureEncoder(nn.Module):
+class FeatureEncoder(StridedStack):
     """Waveforms (B, samples) to latents (B, T, C)."""
 
     def __init__(self, config: FeatureEncoderConfig) -> None:
-        super().__init__()
-        shape = (config.channels, config.kernels, config.strides)
-        if len({len(part) for part in shape}) != 1 or min(min(part, default=0) for part in shape) < 1:
-            raise ConfigError(
-                "feature_encoder: channels, kernels and strides must have one number a layer, each at least 1; found "
-                + ", ".join(" ".join(map(str, part)) or "none" for part in shape)
-            )
+        super().__init__(config, "feature_encoder")
         self.config = config
         inputs = (1, *config.channels[:-1])
         sizes = zip(inputs, config.channels, config.kernels, config.strides, strict=True)
         self.layers = nn.ModuleList(StridedConvolution(i, o, k, s, config.bias) for i, o, k, s in sizes)
         normed = config.channels if config.norm == "layer" else config.channels[:1]
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in normed)
-        self.output_dim = config.channels[-1]
-
-    def frames(self, samples: Any) -> Any:
-        """Latents that so many samples give (int or integer tensor): floor((n - k) / s) + 1, layer by layer."""
-        for kernel, stride in zip(self.config.kernels, self.config.strides, strict=True):
-            samples = (samples - kernel) // stride + 1
-        return samples
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples behind one latent, and the shortest input (400 for the published models)."""
-        samples = 1
-        for kernel, stride in reversed(list(zip(self.config.kernels, self.config.strides, strict=True))):
-            samples = (samples - 1) * stride + kernel
-        return samples
-
-    @property
-    def hop(self) -> int:
-        """Samples from one latent to the next (320 for the published models)."""
-        return math.prod(self.config.strides)
 
     def forward(self, waveforms: Tensor, lengths: Tensor, statistics: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Latents (B, T, C). What lies beyond `lengths` (B,) samples never changes the latents before it.

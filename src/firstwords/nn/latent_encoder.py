@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from firstwords.errors import ConfigError
 from firstwords.nn.group_norm import group_norm
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.normed_convolution import ACTIVATIONS, Padding, Raw, affine, convolve
 from firstwords.nn.strided_convolution import product_dtype, strided_products
+from firstwords.nn.strided_shape import StridedStack
 
 ActivationName = Literal["relu", "gelu"]
 
@@ -41,42 +41,16 @@ class LatentEncoderConfig:
     """Latents are log(|z| + 1). Source: fairseq's wav2vec recipe; off in vq-wav2vec's."""
 
 
-class LatentEncoder(nn.Module):
+class LatentEncoder(StridedStack):
     """Waveforms (B, samples) to latents (B, T, C). Weights start as torch's convolutions do (fairseq wav2vec.py)."""
 
     def __init__(self, config: LatentEncoderConfig) -> None:
-        super().__init__()
-        shape = (config.channels, config.kernels, config.strides)
-        if len({len(part) for part in shape}) != 1 or min(min(part, default=0) for part in shape) < 1:
-            raise ConfigError(
-                "latent_encoder: channels, kernels and strides must have one number a layer, each at least 1; found "
-                + ", ".join(" ".join(map(str, part)) or "none" for part in shape)
-            )
+        super().__init__(config, "latent_encoder")
         self.config = config
         inputs = (1, *config.channels[:-1])
         sizes = zip(inputs, config.channels, config.kernels, config.strides, strict=True)
         self.layers = nn.ModuleList(nn.Conv1d(i, o, k, s, bias=False) for i, o, k, s in sizes)
         self.norms = nn.ModuleList(nn.GroupNorm(1, width, affine=config.affine_norm) for width in config.channels)
-        self.output_dim = config.channels[-1]
-
-    def frames(self, samples: Any) -> Any:
-        """Latents that so many samples give (int or integer tensor): floor((n - k) / s) + 1, layer by layer."""
-        for kernel, stride in zip(self.config.kernels, self.config.strides, strict=True):
-            samples = (samples - kernel) // stride + 1
-        return samples
-
-    @property
-    def receptive_field(self) -> int:
-        """Samples behind one latent, and the shortest input (465 for the published models)."""
-        samples = 1
-        for kernel, stride in reversed(list(zip(self.config.kernels, self.config.strides, strict=True))):
-            samples = (samples - 1) * stride + kernel
-        return samples
-
-    @property
-    def hop(self) -> int:
-        """Samples from one latent to the next (160 for the published models)."""
-        return math.prod(self.config.strides)
 
     def forward(self, waveforms: Tensor, lengths: Tensor) -> Tensor:
         """Latents (B, T, C). What lies beyond `lengths` (B,) samples never changes the latents before it.

@@ -32,10 +32,17 @@ from firstwords.scoring import ErrorCounts, character_errors, word_errors
 from firstwords.text.alphabet import Alphabet
 from firstwords.training.acoustic_config import AcousticRecipe
 from firstwords.training.data import Skipped, read_waveform, sample_lengths
-from firstwords.training.loader import Loader
+from firstwords.training.loader import audio_loader
 from firstwords.training.processes import Processes
 from firstwords.training.task import Sums
-from firstwords.training.transcribed import LabelledUtterances, some_hours, transcripts_of, validation_sample
+from firstwords.training.transcribed import (
+    LabelledUtterances,
+    example_lines,
+    few,
+    some_hours,
+    transcripts_of,
+    validation_sample,
+)
 
 
 @dataclass
@@ -115,16 +122,7 @@ class AcousticTraining:
         if config.validation.lm is not None:
             decoding = config.validation.decoder()
             self._decoder = make_beam_decoder(decoding, self.alphabet, self.model.transition_scores())
-        sizes = config.training
-        plan = UpdatePlan(
-            sample_lengths(self.training),
-            round(sizes.batch_seconds * SAMPLE_RATE),
-            round(sizes.bucket_seconds * SAMPLE_RATE),
-            crop=False,
-            seed=config.seed,
-        )
-        micro = round(sizes.micro_batch_seconds * SAMPLE_RATE)
-        self.loader = Loader(plan, self._load, micro, processes.rank, processes.count, sizes.workers)
+        self.loader = audio_loader(sample_lengths(self.training), self._load, config.training, config.seed, processes)
         self._known: dict[str, Tensor] = {}
         self._room = config.data.cache_gigabytes * 1e9
         self._lock = threading.Lock()
@@ -267,16 +265,13 @@ class AcousticTraining:
                     pairs[utterance.id] = (reference, text)
         if not totals:
             return {}
-        self._pairs = [pairs[name] for name in sorted(pairs)[:: max(1, len(pairs) // 3)][:3]]
+        self._pairs = few(pairs)
         kept = errors if self._decoder is not None else {name: errors[name] for name in ("wer", "cer")}
         return self.describe(totals) | {name: counts.rate for name, counts in kept.items()}
 
     def examples(self) -> list[str]:
         """A few references and hypotheses of the last validation."""
-        return [
-            f"{'':>15}reference   {reference}\n{'':>15}hypothesis  {hypothesis}"
-            for reference, hypothesis in self._pairs
-        ]
+        return example_lines(self._pairs)
 
     def judge(self, update: int, figures: dict[str, float]) -> tuple[str, str | None]:
         """No illness that the error rates do not show."""

@@ -21,7 +21,7 @@ from firstwords.nn.lengths import normalize_waveform
 from firstwords.training.config import TrainingConfig
 from firstwords.training.data import Skipped, id_bytes, is_silent, read_waveform, sample_lengths
 from firstwords.training.health import Health
-from firstwords.training.loader import Loader
+from firstwords.training.loader import Loader, audio_loader
 from firstwords.training.multilingual import again, heard_by_language
 from firstwords.training.processes import Processes
 from firstwords.training.task import Batch, Sums
@@ -119,17 +119,10 @@ class AudioOnly(ABC, Generic[Batch]):
         """Those that are told apart in the log: none where there is but one."""
         self._by_language: dict[str, dict[str, float]] = {}
         lengths, alpha = np.minimum(sample_lengths(self.training), self.crop), config.data.language_alpha
-        sizes = config.training
-        plan = UpdatePlan(
-            lengths,
-            round(sizes.batch_seconds * SAMPLE_RATE),
-            round(sizes.bucket_seconds * SAMPLE_RATE),
-            crop=True,
-            seed=config.seed,
-            sampler=None if alpha is None else LanguageSampler(self.training, lengths, alpha),
+        sampler = None if alpha is None else LanguageSampler(self.training, lengths, alpha)
+        self.loader: Loader[Batch] = audio_loader(
+            lengths, self._load, config.training, config.seed, processes, crop=True, sampler=sampler
         )
-        micro = round(sizes.micro_batch_seconds * SAMPLE_RATE)
-        self.loader: Loader[Batch] = Loader(plan, self._load, micro, processes.rank, processes.count, sizes.workers)
 
     def _usable(self, utterances: Sequence[Utterance]) -> list[Utterance]:
         """Utterances long enough to be scored."""

@@ -24,7 +24,7 @@ from firstwords.nn.masking import draw_mask
 from firstwords.training.classes import IGNORED, Classes
 from firstwords.training.classify_config import ClassifyConfig
 from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
-from firstwords.training.loader import Loader
+from firstwords.training.loader import audio_loader
 from firstwords.training.processes import Processes
 from firstwords.training.task import Sums
 from firstwords.verification import make_trials, verification_score
@@ -100,19 +100,10 @@ class Classification:
         self._score: ClassificationScore | None = None
         if not self.training:
             raise CorpusError(f"none of {len(training)} training utterances can be used; the first reasons:\n{skipped}")
-        sizes = config.training
         lengths = sample_lengths(self.training)
         if self.crop:
             lengths = np.minimum(lengths, self.crop)
-        plan = UpdatePlan(
-            lengths,
-            round(sizes.batch_seconds * SAMPLE_RATE),
-            round(sizes.bucket_seconds * SAMPLE_RATE),
-            crop=False,
-            seed=config.seed,
-        )
-        micro = round(sizes.micro_batch_seconds * SAMPLE_RATE)
-        self.loader = Loader(plan, self._load, micro, processes.rank, processes.count, sizes.workers)
+        self.loader = audio_loader(lengths, self._load, config.training, config.seed, processes)
 
     @property
     def notes(self) -> list[str]:

@@ -25,11 +25,18 @@ from firstwords.scoring import ErrorCounts, character_errors, word_errors
 from firstwords.text.alphabet import Alphabet
 from firstwords.training.data import Skipped, id_bytes, pad, read_waveform, sample_lengths
 from firstwords.training.finetune_config import FinetuneConfig
-from firstwords.training.loader import Loader
+from firstwords.training.loader import audio_loader
 from firstwords.training.processes import Processes
 from firstwords.training.small_weights import base_of, fix_the_rest, is_small
 from firstwords.training.task import Sums
-from firstwords.training.transcribed import LabelledUtterances, some_hours, transcripts_of, validation_sample
+from firstwords.training.transcribed import (
+    LabelledUtterances,
+    example_lines,
+    few,
+    some_hours,
+    transcripts_of,
+    validation_sample,
+)
 
 
 @dataclass
@@ -110,16 +117,7 @@ class Finetuning:
         self.validation = labelled.usable(validation, strict=False)
         if not self.training:
             raise CorpusError(f"none of {len(training)} training utterances can be used; the first reasons:\n{skipped}")
-        sizes = config.training
-        plan = UpdatePlan(
-            sample_lengths(self.training),
-            round(sizes.batch_seconds * SAMPLE_RATE),
-            round(sizes.bucket_seconds * SAMPLE_RATE),
-            crop=False,
-            seed=config.seed,
-        )
-        micro = round(sizes.micro_batch_seconds * SAMPLE_RATE)
-        self.loader = Loader(plan, self._load, micro, processes.rank, processes.count, sizes.workers)
+        self.loader = audio_loader(sample_lengths(self.training), self._load, config.training, config.seed, processes)
 
     def _kept(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """The pre-trained weights, but new ones for the blocks that start anew and the norm after them."""
@@ -262,15 +260,12 @@ class Finetuning:
                     pairs[utterance.id] = (reference, hypothesis)
         if not totals:
             return {}
-        self._pairs = [pairs[name] for name in sorted(pairs)[:: max(1, len(pairs) // 3)][:3]]
+        self._pairs = few(pairs)
         return self.describe(totals) | {"wer": words.rate, "cer": characters.rate}
 
     def examples(self) -> list[str]:
         """A few references and hypotheses of the last validation."""
-        return [
-            f"{'':>15}reference   {reference}\n{'':>15}hypothesis  {hypothesis}"
-            for reference, hypothesis in self._pairs
-        ]
+        return example_lines(self._pairs)
 
     def judge(self, update: int, figures: dict[str, float]) -> tuple[str, str | None]:
         """Fine-tuning has no illness that the blank share and the error rates do not show."""

@@ -38,6 +38,8 @@ def in_processes(count: int, work: Callable[..., int], *arguments: Any) -> int:
     """
     if count == 1 or "WORLD_SIZE" in os.environ:
         return work(*arguments)
+    # Read when torch is imported. Its one warning here, that no parameter was unused so far, is nothing to a user.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     context = multiprocessing.get_context("spawn")
     port = _free_port()
     family: list[SpawnProcess] = []

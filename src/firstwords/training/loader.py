@@ -8,9 +8,36 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+import numpy as np
+
+from firstwords.audio import SAMPLE_RATE
 from firstwords.corpus.batches import Bucket, Position, UpdatePlan, share
+from firstwords.corpus.languages import LanguageSampler
+from firstwords.training.config import TrainingConfig
+from firstwords.training.processes import Processes
 
 Batch = TypeVar("Batch")
+
+
+def audio_loader(
+    lengths: np.ndarray,
+    load: Callable[[Bucket, int], Batch | None],
+    sizes: TrainingConfig,
+    seed: int,
+    processes: Processes,
+    crop: bool = False,
+    sampler: LanguageSampler | None = None,
+) -> Loader[Batch]:
+    """A loader of utterances of so many samples (N,), in updates and micro-batches as `sizes` says in seconds.
+
+    The other arguments are those of `UpdatePlan` and `Loader`.
+    """
+    update, bucket, micro = (
+        round(seconds * SAMPLE_RATE)
+        for seconds in (sizes.batch_seconds, sizes.bucket_seconds, sizes.micro_batch_seconds)
+    )
+    plan = UpdatePlan(lengths, update, bucket, crop=crop, seed=seed, sampler=sampler)
+    return Loader(plan, load, micro, processes.rank, processes.count, sizes.workers)
 
 
 class Loader(Generic[Batch]):

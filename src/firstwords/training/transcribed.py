@@ -119,3 +119,13 @@ def validation_sample(utterances: Sequence[Utterance], most: int) -> list[Uttera
     """At most so many of them, evenly spread over their ids."""
     ranked = sorted(utterances, key=lambda u: u.id)
     return ranked[:: max(1, len(ranked) // max(1, most))][:most]
+
+
+def few(pairs: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
+    """Three references and hypotheses, evenly spread over the ids."""
+    return [pairs[name] for name in sorted(pairs)[:: max(1, len(pairs) // 3)][:3]]
+
+
+def example_lines(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """References and hypotheses below each other, for the console."""
+    return [f"{'':>15}reference   {one}\n{'':>15}hypothesis  {other}" for one, other in pairs]
