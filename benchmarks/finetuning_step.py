@@ -5,62 +5,82 @@ python benchmarks/finetuning_step.py --sizes base --crops 4x10 --precisions floa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from measure import Parts, Step, autocast, device
 from sizes import hugging_face, pretraining
+from torch.nn.utils.rnn import pad_sequence
 from updates import compare, learn
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.batching import by_length
 from firstwords.losses.ctc import ctc_loss
 from firstwords.models.heads import CTCConfig, CTCModel
+from firstwords.nn.lengths import length_mask
 from firstwords.nn.masking import SpanMaskConfig, draw_mask
 from firstwords.nn.transformer import compile_blocks
+from firstwords.training.data import pad
 
 LABELS = 32
 LABELS_A_SECOND = 14
 TIME, CHANNELS = SpanMaskConfig(probability=0.65, length=10), SpanMaskConfig(0.25, 64, min_spans=0)
 
 
-def labels(utterances: int, seconds: float) -> torch.Tensor:
+def labels(lengths: Sequence[float]) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(1, LABELS, (utterances, round(LABELS_A_SECOND * seconds)), generator=generator)
+    return [torch.randint(1, LABELS, (round(LABELS_A_SECOND * one),), generator=generator) for one in lengths]
 
 
-def ours(size: str, utterances: int, seconds: float, precision: str, dropout: float, compiled: bool = False) -> Step:
+def noise(lengths: Sequence[float]) -> list[torch.Tensor]:
+    return [0.1 * torch.randn(round(one * SAMPLE_RATE)) for one in lengths]
+
+
+def ours(size: str, lengths: Sequence[float], precision: str, dropout: float, compiled: bool = False) -> Step:
+    """In micro-batches of similar lengths, as the training loop's buckets are."""
     encoder = pretraining(size, dropout).model.encoder
     encoder = replace(encoder, feature_encoder=replace(encoder.feature_encoder, gradient_scale=0.0))
     model = CTCModel(CTCConfig(encoder, LABELS)).to(device()).train()
     if compiled:
         compile_blocks(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    audio = 0.1 * torch.randn(utterances, round(seconds * SAMPLE_RATE), device=device())
-    targets = labels(utterances, seconds).to(device())
-    target_lengths = torch.full((utterances,), targets.shape[1], device=device())
-    lengths = torch.full((utterances,), audio.shape[1], device=device())
-    frames = int(model.encoder.frames(audio.shape[1]))
     random = np.random.default_rng(1)
+    audio, targets = noise(lengths), labels(lengths)
+    sizes = {number: len(waveform) for number, waveform in enumerate(audio)}
+    batches = []
+    for members in by_length(sizes, sum(sizes.values()), device()):
+        waveforms, samples = pad([audio[number] for number in members])
+        wanted = [targets[number] for number in members]
+        counts = torch.tensor([len(one) for one in wanted])
+        batches.append([part.to(device()) for part in (waveforms, samples, pad_sequence(wanted, True), counts)])
 
     def step() -> dict[str, float]:
         parts = Parts()
-        mask, channels = (
-            torch.from_numpy(np.stack([draw_mask(size, kind, random) for _ in range(utterances)])).to(device())
-            for size, kind in ((frames, TIME), (model.encoder.dim, CHANNELS))
-        )
-        parts.done("batch")
-        with autocast(precision):
-            emissions = model(audio, lengths, mask, channels)
-            loss = ctc_loss(emissions.logits, emissions.lengths, targets, target_lengths).sum() / utterances
-        parts.done("forward")
+        for number, (waveforms, samples, wanted, counts) in enumerate(batches):
+            frames = model.encoder.frames(samples).tolist()
+            time = np.zeros((len(waveforms), max(frames)), dtype=bool)
+            for row, valid in zip(time, frames, strict=True):
+                row[:valid] = draw_mask(valid, TIME, random)
+            channels = np.stack([draw_mask(model.encoder.dim, CHANNELS, random) for _ in frames])
+            mask, channel_mask = (torch.from_numpy(one).to(device()) for one in (time, channels))
+            parts.done("batch")
+            with autocast(precision):
+                emissions = model(waveforms, samples, mask, channel_mask)
+                loss = ctc_loss(emissions.logits, emissions.lengths, wanted, counts).sum() / len(lengths)
+            parts.done("forward")
+            if number + 1 < len(batches):
+                loss.backward()
+                parts.done("backward")
         learn(loss, optimizer, parts)
         return parts.seconds
 
     return step
 
 
-def theirs(size: str, utterances: int, seconds: float, precision: str, dropout: float) -> Step:
+def theirs(size: str, lengths: Sequence[float], precision: str, dropout: float) -> Step:
+    """In one padded batch, with an attention mask where the family wants one, as the example script's collator does."""
     from transformers import Wav2Vec2ForCTC
 
     config = hugging_face(
@@ -69,13 +89,14 @@ def theirs(size: str, utterances: int, seconds: float, precision: str, dropout: 
     model = Wav2Vec2ForCTC(config).to(device()).train()
     model.freeze_feature_encoder()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-5, fused=True)
-    audio = 0.1 * torch.randn(utterances, round(seconds * SAMPLE_RATE), device=device())
-    targets = labels(utterances, seconds).to(device())
+    audio, samples = (part.to(device()) for part in pad(noise(lengths)))
+    attention = length_mask(samples, audio.shape[1]).long() if config.feat_extract_norm == "layer" else None
+    targets = pad_sequence(labels(lengths), True, -100).to(device())
 
     def step() -> dict[str, float]:
         parts = Parts()
         with autocast(precision):
-            loss = model(audio, labels=targets).loss
+            loss = model(audio, attention_mask=attention, labels=targets).loss
         parts.done("forward")
         learn(loss, optimizer, parts)
         return parts.seconds
@@ -84,4 +105,4 @@ def theirs(size: str, utterances: int, seconds: float, precision: str, dropout: 
 
 
 if __name__ == "__main__":
-    compare(ours, theirs)
+    compare(ours, theirs, frozen=True)

@@ -15,13 +15,12 @@ from typing import Any, Literal
 import torch
 import tyro
 from measure import Contender, Step, device, dtype, interleave, processor, save, show, to_json
-from sizes import forward_flop, hugging_face, pretraining
+from sizes import MIXED, forward_flop, hugging_face, pretraining
 
 from firstwords.audio import SAMPLE_RATE
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.inference import for_inference
 
-MIXED = (2.0, 3.5, 5.0, 8.0, 10.0, 14.0, 18.0, 24.0)
 LABELS = 32
 
 
@@ -54,7 +53,7 @@ def main() -> None:
         for length in settings.lengths:
             seconds = MIXED if length == "mixed" else (float(length),)
             encoder = pretraining(size, 0.0).model.encoder
-            flop = sum(forward_flop(encoder, 1, round(one * SAMPLE_RATE)) for one in seconds)
+            flop = sum(sum(forward_flop(encoder, round(one * SAMPLE_RATE))) for one in seconds)
             contenders = [
                 Contender(name, prepare, (size, seconds, *more), flop)
                 for name, prepare, *more in candidates(settings.peers, settings.bfloat16)

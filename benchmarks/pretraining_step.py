@@ -9,6 +9,7 @@ noise for audio. Ours also reads its crops from WAV files.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +28,13 @@ from firstwords.training.pretrain import Pretraining
 from firstwords.training.processes import Processes
 
 
-def ours(size: str, utterances: int, seconds: float, precision: str, dropout: float, compiled: bool = False) -> Step:
+def ours(size: str, lengths: Sequence[float], precision: str, dropout: float, compiled: bool = False) -> Step:
     """One update as the training loop does it, its batch included."""
+    seconds = one_length(lengths)
     config = pretraining(size, dropout)
     config = replace(config, data=replace(config.data, min_seconds=min(seconds, 0.5), crop_seconds=seconds))
     folder = tempfile.TemporaryDirectory()
-    corpus = write_noise(Path(folder.name), utterances, seconds)
+    corpus = write_noise(Path(folder.name), len(lengths), seconds)
     task = Pretraining(config, corpus, [], Processes("auto"), Skipped())
     model = task.model.to(device()).train()
     if compiled:
@@ -58,6 +60,13 @@ def ours(size: str, utterances: int, seconds: float, precision: str, dropout: fl
     return step
 
 
+def one_length(lengths: Sequence[float]) -> float:
+    """Pre-training crops the utterances of an update alike."""
+    if len(set(lengths)) > 1:
+        raise ValueError("pre-training has crops of one length")
+    return lengths[0]
+
+
 def write_noise(folder: Path, utterances: int, seconds: float) -> list[Utterance]:
     """WAV files of noise."""
     random = np.random.default_rng(1)
@@ -69,11 +78,12 @@ def write_noise(folder: Path, utterances: int, seconds: float) -> list[Utterance
     return made
 
 
-def theirs(size: str, utterances: int, seconds: float, precision: str, dropout: float) -> Step:
+def theirs(size: str, lengths: Sequence[float], precision: str, dropout: float) -> Step:
     """The same with transformers, as its example script does it."""
     from transformers import Wav2Vec2ForPreTraining
     from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices, _sample_negative_indices
 
+    utterances, seconds = len(lengths), one_length(lengths)
     config = hugging_face(size, dropout)
     model = Wav2Vec2ForPreTraining(config).to(device()).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)

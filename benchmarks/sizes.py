@@ -9,6 +9,8 @@ from firstwords.models.wav2vec2 import EncoderConfig
 from firstwords.recipes import load_recipe
 from firstwords.training.pretrain import PretrainConfig
 
+MIXED = (2.0, 3.5, 5.0, 8.0, 10.0, 14.0, 18.0, 24.0)
+"""Seconds of eight recordings of mixed lengths."""
 RECIPES = {"tiny": "wav2vec2-tiny", "base": "wav2vec2-base", "large": "wav2vec2-large-vox"}
 
 
@@ -42,8 +44,9 @@ def hugging_face(size: str, dropout: float, **changes: Any) -> Any:
     return Wav2Vec2Config(**{**(large if size == "large" else {}), **common, **changes})
 
 
-def forward_flop(config: EncoderConfig, utterances: int, samples: int) -> float:
-    """Multiplications and additions of the encoder's forward pass over a batch; norms and activations not counted."""
+def forward_flop(config: EncoderConfig, samples: int) -> tuple[float, float]:
+    """Multiplications and additions of a forward pass over one recording, of the feature encoder and of what follows;
+    norms and activations are not counted."""
     flop, length, width = 0.0, samples, 1
     features, transformer = config.feature_encoder, config.transformer
     for channels, kernel, stride in zip(features.channels, features.kernels, features.strides, strict=True):
@@ -51,8 +54,8 @@ def forward_flop(config: EncoderConfig, utterances: int, samples: int) -> float:
         flop += 2.0 * length * kernel * width * channels
         width = channels
     dim = transformer.dim
-    flop += 2.0 * length * width * dim
-    flop += 2.0 * length * transformer.position_kernel * dim * dim / transformer.position_groups
     block = 4 * dim * dim + 2 * dim * transformer.feed_forward_dim
-    flop += transformer.layers * (2.0 * length * block + 4.0 * length * length * dim)
-    return utterances * flop
+    rest = 2.0 * length * width * dim
+    rest += 2.0 * length * transformer.position_kernel * dim * dim / transformer.position_groups
+    rest += transformer.layers * (2.0 * length * block + 4.0 * length * length * dim)
+    return flop, rest
