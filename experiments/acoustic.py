@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import time
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any
 
 import torch
 import tyro
-from trials import SENTENCES, merged, percent, report, table
+from trials import SENTENCES, Job, merged, percent, report, side_by_side, table
 
 from firstwords.commands import LOG_MEL, train_acoustic
 from firstwords.config import from_dict
@@ -93,7 +92,8 @@ def main() -> None:
         for labels in settings.labels for criterion in settings.criteria for seed in settings.seeds
         for source in sources
     ]  # fmt: skip
-    run_all(runs, settings)
+    waiting = [run for run in runs if not scores_path(settings, run).exists()]
+    side_by_side([Job(run.name, work, (run, settings)) for run in waiting], settings.at_once)
     rows = []
     for run in runs:
         found = json.loads(scores_path(settings, run).read_text(encoding="utf-8"))
@@ -121,33 +121,6 @@ def folder(settings: Settings, run: Run) -> Path:
 
 def scores_path(settings: Settings, run: Run) -> Path:
     return settings.work / "scores" / f"{run.name}.json"
-
-
-def run_all(runs: list[Run], settings: Settings) -> None:
-    """Trains and scores what is not scored yet, some side by side.
-
-    Raises:
-        SystemExit: some failed; the others are done.
-    """
-    context = multiprocessing.get_context("spawn")
-    waiting = [run for run in runs if not scores_path(settings, run).exists()]
-    running: dict[str, Any] = {}
-    failed: list[str] = []
-    started = time.perf_counter()
-    while waiting or running:
-        for name, process in list(running.items()):
-            if process.exitcode is not None:
-                del running[name]
-                failed += [name] if process.exitcode else []
-                minutes = (time.perf_counter() - started) / 60
-                print(f"{minutes:6.1f} min  {'FAILED' if process.exitcode else 'done'}  {name}", flush=True)
-        while waiting and len(running) < settings.at_once:
-            run = waiting.pop(0)
-            running[run.name] = context.Process(target=work, args=(run, settings), daemon=True)
-            running[run.name].start()
-        time.sleep(0.5)
-    if failed:
-        raise SystemExit(f"failed: {', '.join(failed)}; see {settings.work / 'logs'}")
 
 
 def work(run: Run, settings: Settings) -> None:

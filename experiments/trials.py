@@ -11,7 +11,7 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,14 +74,36 @@ def prepared(speech: Path, work: Path, names: Iterable[str]) -> None:
             prepare(speech / name, out, PrepareOptions(shards="wav"))
 
 
+@dataclass(frozen=True)
+class Job:
+    """Work for a process of its own."""
+
+    name: str
+    work: Callable[..., None]
+    """A function of a module."""
+    arguments: tuple[Any, ...]
+    after: str = ""
+    """The job that must be done before, if it is among those that are to be done."""
+
+
 def run_all(trials: Sequence[Trial], work: Path, at_once: int) -> None:
     """Runs what is not finished, in order, `at_once` side by side; a trial waits for the one it starts from.
 
     Raises:
         SystemExit: some failed; their names are printed, the others are done.
     """
-    context = multiprocessing.get_context("spawn")
     waiting = [trial for trial in trials if not finished(work, trial)]
+    side_by_side([Job(trial.name, _work, (trial, work), trial.source) for trial in waiting], at_once)
+
+
+def side_by_side(jobs: Sequence[Job], at_once: int) -> None:
+    """Does jobs in order, `at_once` at a time; says which are done.
+
+    Raises:
+        SystemExit: some failed; their names are printed, the others are done.
+    """
+    context = multiprocessing.get_context("spawn")
+    waiting = list(jobs)
     running: dict[str, Any] = {}
     failed: list[str] = []
     started = time.perf_counter()
@@ -92,14 +114,14 @@ def run_all(trials: Sequence[Trial], work: Path, at_once: int) -> None:
                 failed += [name] if process.exitcode else []
                 minutes = (time.perf_counter() - started) / 60
                 print(f"{minutes:6.1f} min  {'FAILED' if process.exitcode else 'done'}  {name}", flush=True)
-        ready = [t for t in waiting if not any(t.source == w.name for w in waiting) and t.source not in running]
-        for trial in ready[: at_once - len(running)]:
-            waiting.remove(trial)
-            if trial.source in failed:
-                failed.append(trial.name)
+        ready = [job for job in waiting if not any(job.after == w.name for w in waiting) and job.after not in running]
+        for job in ready[: at_once - len(running)]:
+            waiting.remove(job)
+            if job.after in failed:
+                failed.append(job.name)
                 continue
-            running[trial.name] = context.Process(target=_work, args=(trial, work), daemon=True)
-            running[trial.name].start()
+            running[job.name] = context.Process(target=job.work, args=job.arguments, daemon=True)
+            running[job.name].start()
         time.sleep(0.5)
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}; see WORK/logs")
