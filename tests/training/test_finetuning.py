@@ -63,6 +63,24 @@ def test_runs(variant: str, corpus: Path, listened: Path, tmp_path: Path) -> Non
         assert "feature_encoder" in changed
 
 
+@pytest.mark.parametrize("fresh", [1, 2])
+def test_blocks_that_start_anew(fresh: int, corpus: Path, listened: Path, tmp_path: Path) -> None:
+    """The top ones; with all of them what leads into them, whose scale new blocks could not stand up to."""
+    changes: dict[str, Any] = {"steps": 1, "frozen": 1.0, "adapt": {"fresh_blocks": fresh}, "text": {"unknown": "drop"}}
+    assert finetune(corpus, listened, tmp_path / "run", changes=changes) == 0
+    before, after = tensors(listened / "last.safetensors"), tensors(tmp_path / "run" / "last.safetensors")
+    new = {
+        name.removeprefix("weights/encoder.")
+        for name, value in after.items()
+        if name.startswith("weights/encoder.") and value.ndim > 1 and not torch.equal(value, before[name])
+    }
+    expected = {"transformer.blocks.1."} if fresh == 1 else {
+        "transformer.blocks.0.", "transformer.blocks.1.", "transformer.position.", "projection."
+    }  # fmt: skip
+    assert all(any(name.startswith(one) for one in expected) for name in new)
+    assert all(any(name.startswith(one) for name in new) for one in expected)
+
+
 def test_from_a_recipe_name(corpus: Path, tmp_path: Path) -> None:
     """The shape of a recipe with random weights, no run needed."""
     recipe = write_recipe(tmp_path, FINETUNE, {"steps": 1})

@@ -120,7 +120,11 @@ class Finetuning:
         self.loader = audio_loader(sample_lengths(self.training), self._load, config.training, config.seed, processes)
 
     def _kept(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The pre-trained weights, but new ones for the blocks that start anew and the norm after them."""
+        """The pre-trained weights, but new ones for the blocks that start anew and the norm after them.
+
+        Where those are all blocks, what leads into them starts anew too: pre-training lets the residual stream grow to
+        many times the size at which new blocks begin, and beside it they would hardly count.
+        """
         fresh = self.settings.adapt.fresh_blocks
         if not fresh:
             return weights
@@ -129,6 +133,8 @@ class Finetuning:
         new = tuple(f"transformer.blocks.{number}." for number in range(max(0, first), first + fresh))
         if self.model.encoder.config.transformer.norm_first:
             new += ("transformer.norm.",)
+        if first <= 0:
+            new += ("projection.", "transformer.position.")
         return {name: own[name] if name.startswith(new) else value for name, value in weights.items()}
 
     def _alphabet(self, training: Sequence[Utterance]) -> Alphabet:

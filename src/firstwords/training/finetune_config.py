@@ -69,7 +69,8 @@ class AdaptConfig:
     low_rank: int = 8
     """Rank of the low-rank changes. Source: LoRA section 7.2 (ranks of 4 to 8 do as well as larger ones)."""
     fresh_blocks: int = 0
-    """Top Transformer blocks that start anew; after short pre-training they know masks better than speech."""
+    """Top Transformer blocks that start anew; after short pre-training they know masks better than speech. Where it is
+    all of them, so do the projection and the position convolution before them."""
 
     def apply(self, encoder: EncoderConfig, random: bool) -> EncoderConfig:
         """The encoder's configuration with these changes."""
