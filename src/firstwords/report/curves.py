@@ -16,6 +16,8 @@ CURVES = "curves.png"
 Records = Sequence[Mapping[str, Any]]
 """Lines of a run's log."""
 
+MANY_RUNS = 5
+"""With more the legend would hide their curves."""
 LOSS_CEILING = 6.0
 """Bits per character; a guess among 27 equally likely letters costs 4.75."""
 RATE_CEILING = 110.0
@@ -250,9 +252,10 @@ def _draw_words(panels: Any, runs: Mapping[str, Records]) -> None:
     words.set(title="Words: word error rate, validation", ylabel="%")
     for axes in (characters, words):
         axes.set_ylim(0, RATE_CEILING)
-    for axes in panels:
+    crowded = len(runs) > MANY_RUNS  # their names once, small, below the curves
+    for axes in (characters, words) if crowded else panels:
         if any(name for name in axes.get_legend_handles_labels()[1]):
-            axes.legend(frameon=False, fontsize=9)
+            axes.legend(frameon=False, fontsize=7 if crowded else 9, loc="lower left" if crowded else "best")
 
 
 def _draw_reading(panels: Any, records: Records) -> None:
