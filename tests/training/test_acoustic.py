@@ -196,22 +196,25 @@ def test_resumed_is_unbroken(
 
 @pytest.mark.parametrize("criterion", ["asg", "ctc"])
 def test_parts_of_an_update_are_the_whole(corpus: Path, criterion: str) -> None:
-    """The gradient of an update does not depend on how it is cut into micro-batches."""
+    """The gradient of an update does not depend on how it is cut into micro-batches; the network in 64 bits, for what
+    the larger weights of its start make of rounding."""
     gradients = []
     for micro in (100.0, 3.0, 0.3):
         changes = {"criterion": criterion, "network": {"dropout": 0.0}, "linear_updates": 0}
         sizes = {"batch_seconds": 8.0, "bucket_seconds": 8.0, "micro_batch_seconds": micro}
         one = task(corpus, changes | {"training": sizes}, on=True)
         batches, _ = next(one.loader.updates(0, loop.Progress().position, 1))
+        one.model.double()
         counts = one.count(batches)
         for batch in batches:
+            batch.features = batch.features.double()
             one.loss(one.model, batch, 0, counts, None)[0].backward()
         gradients.append((len(batches), {name: value.grad for name, value in one.model.learning()}))
     assert gradients[0][0] < gradients[1][0] < gradients[2][0]
     for _, other in gradients[1:]:
         for name, value in gradients[0][1].items():
             assert value is not None
-            torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5 * float(value.abs().max()) + 1e-5)
+            torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_features_do_not_depend_on_the_batch(corpus: Path) -> None:

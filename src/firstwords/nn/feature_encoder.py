@@ -43,9 +43,10 @@ EPSILON = 1e-5
 class FeatureEncoder(StridedStack):
     """Waveforms (B, samples) to latents (B, T, C)."""
 
+    config: FeatureEncoderConfig
+
     def __init__(self, config: FeatureEncoderConfig) -> None:
         super().__init__(config, "feature_encoder")
-        self.config = config
         inputs = (1, *config.channels[:-1])
         sizes = zip(inputs, config.channels, config.kernels, config.strides, strict=True)
         self.layers = nn.ModuleList(StridedConvolution(i, o, k, s, config.bias) for i, o, k, s in sizes)

@@ -44,9 +44,10 @@ class LatentEncoderConfig:
 class LatentEncoder(StridedStack):
     """Waveforms (B, samples) to latents (B, T, C). Weights start as torch's convolutions do (fairseq wav2vec.py)."""
 
+    config: LatentEncoderConfig
+
     def __init__(self, config: LatentEncoderConfig) -> None:
         super().__init__(config, "latent_encoder")
-        self.config = config
         inputs = (1, *config.channels[:-1])
         sizes = zip(inputs, config.channels, config.kernels, config.strides, strict=True)
         self.layers = nn.ModuleList(nn.Conv1d(i, o, k, s, bias=False) for i, o, k, s in sizes)

@@ -33,20 +33,22 @@ class StridedStack(nn.Module):
         ConfigError: channels, kernels and strides of different numbers of layers, or below 1.
     """
 
-    def __init__(self, shape: StridedShape, name: str) -> None:
+    config: StridedShape
+
+    def __init__(self, config: StridedShape, name: str) -> None:
         super().__init__()
-        parts = (shape.channels, shape.kernels, shape.strides)
+        parts = (config.channels, config.kernels, config.strides)
         if len({len(part) for part in parts}) != 1 or min(min(part, default=0) for part in parts) < 1:
             raise ConfigError(
                 f"{name}: channels, kernels and strides must have one number a layer, each at least 1; found "
                 + ", ".join(" ".join(map(str, part)) or "none" for part in parts)
             )
-        self._shape = shape
-        self.output_dim = shape.channels[-1]
+        self.config = config
+        self.output_dim = config.channels[-1]
 
     def frames(self, samples: Any) -> Any:
         """Latents that so many samples give (int or integer tensor): floor((n - k) / s) + 1, layer by layer."""
-        for kernel, stride in zip(self._shape.kernels, self._shape.strides, strict=True):
+        for kernel, stride in zip(self.config.kernels, self.config.strides, strict=True):
             samples = (samples - kernel) // stride + 1
         return samples
 
@@ -54,11 +56,11 @@ class StridedStack(nn.Module):
     def receptive_field(self) -> int:
         """Samples behind one latent, and the shortest input: 400 in wav2vec 2.0, 465 in wav2vec."""
         samples = 1
-        for kernel, stride in reversed(list(zip(self._shape.kernels, self._shape.strides, strict=True))):
+        for kernel, stride in reversed(list(zip(self.config.kernels, self.config.strides, strict=True))):
             samples = (samples - 1) * stride + kernel
         return samples
 
     @property
     def hop(self) -> int:
         """Samples from one latent to the next: 320 in wav2vec 2.0, 160 in wav2vec."""
-        return math.prod(self._shape.strides)
+        return math.prod(self.config.strides)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from firstwords.errors import CorpusError, TextError
 from firstwords.text.alphabet import Alphabet, transcript_of
 from firstwords.training.data import Skipped
 from firstwords.training.finetune_config import FinetuneDataConfig, TextConfig
+
+Item = TypeVar("Item")
 
 
 def transcripts_of(utterances: Sequence[Utterance], text: TextConfig) -> list[str]:
@@ -117,13 +120,17 @@ def some_hours(utterances: list[Utterance], hours: float, seed: int) -> list[Utt
 
 def validation_sample(utterances: Sequence[Utterance], most: int) -> list[Utterance]:
     """At most so many of them, evenly spread over their ids."""
-    ranked = sorted(utterances, key=lambda u: u.id)
-    return ranked[:: max(1, len(ranked) // max(1, most))][:most]
+    return _spread(sorted(utterances, key=lambda u: u.id), most)
 
 
 def few(pairs: dict[str, tuple[str, str]]) -> list[tuple[str, str]]:
     """Three references and hypotheses, evenly spread over the ids."""
-    return [pairs[name] for name in sorted(pairs)[:: max(1, len(pairs) // 3)][:3]]
+    return [pairs[name] for name in _spread(sorted(pairs), 3)]
+
+
+def _spread(ranked: list[Item], most: int) -> list[Item]:
+    """At most so many, at even distances."""
+    return ranked[:: max(1, len(ranked) // max(1, most))][:most]
 
 
 def example_lines(pairs: Sequence[tuple[str, str]]) -> list[str]:
