@@ -6,7 +6,7 @@ linear layer cannot (wav2vec-U section 4.1 chooses its layer so). Purity says ho
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -63,14 +63,34 @@ def linear_probe(
     Raises:
         CorpusError: the manifest that was prepared has no phones.
     """
-    config = config or ProbeConfig()
+    known = prepared.phones[:-1]
     truth, valid_truth = _truth(prepared, "train"), _truth(prepared, "valid")
     features, valid = prepared.features("train", rate), prepared.features("valid", rate)
-    known = {phone: number for number, phone in enumerate(prepared.phones[:-1], 1)}
+    try:
+        return probe_error_rate(features, truth, valid, valid_truth, known, config)
+    except CorpusError as error:
+        raise CorpusError(f"{prepared.folder}: {error}") from error
+
+
+def probe_error_rate(
+    features: Features,
+    truth: Mapping[str, Sequence[str]],
+    valid: Features,
+    valid_truth: Mapping[str, Sequence[str]],
+    phones: Sequence[str],
+    config: ProbeConfig | None = None,
+) -> float:
+    """The same of any features, whose true phones are known by their ids.
+
+    Raises:
+        CorpusError: no utterance has as many steps as phones.
+    """
+    config = config or ProbeConfig()
+    known = {phone: number for number, phone in enumerate(phones, 1)}
     labels = [[known[p] for p in truth.get(name, ()) if p in known] for name in features.ids]
     usable = [n for n, one in enumerate(labels) if one and features.lengths[n] >= frames_needed(one)]
     if not usable:
-        raise CorpusError(f"{prepared.folder}: no utterance has as many steps as phones at this rate")
+        raise CorpusError("no utterance has as many steps as phones at this rate")
     torch.manual_seed(config.seed)
     mean, deviation = _moments(features)
     layer = nn.Conv1d(features.dim, len(known) + 1, config.kernel, padding=config.kernel // 2)
@@ -99,7 +119,7 @@ def linear_probe(
         for number, name in enumerate(valid.ids):
             x, lengths = _batch(valid, [number], mean, deviation)
             logits = layer(x.transpose(1, 2)).transpose(1, 2)[:, : x.shape[1]]
-            said[name] = [prepared.phones[label - 1] for label in greedy(logits, lengths)[0]]
+            said[name] = [phones[label - 1] for label in greedy(logits, lengths)[0]]
     found = error_rate(valid_truth, said)
     assert found is not None
     return found
