@@ -71,6 +71,8 @@ class PlainNetwork(nn.Module):
         transformer = self.encoder.transformer
         inside = _inside(frames, x.shape[1])
         x = x * inside[:, :, None].to(x.dtype)
+        if transformer.config.block == "conformer":
+            return self._conformer(x, inside)
         position = transformer.position
         weight = torch._weight_norm(position.direction, position.gain, 2)
         padding = position.direction.shape[2] // 2
@@ -89,6 +91,14 @@ class PlainNetwork(nn.Module):
                 x = block.feed_forward_norm(x + self._feed_forward(block, x))
             x = x if block.adapter is None else block.adapter(x)
         return transformer.norm(x) if norm_first else x
+
+    def _conformer(self, x: Tensor, inside: Tensor) -> Tensor:
+        """Its blocks are plain enough."""
+        transformer = self.encoder.transformer
+        positions = transformer.positions(x)
+        for block in transformer.blocks:
+            x = block(x, inside[:, None, None], positions)
+        return transformer.norm(x)
 
     def _attention(self, block: TransformerBlock, x: Tensor, bias: Tensor, relative: Tensor | None) -> Tensor:
         heads = block.config.heads
