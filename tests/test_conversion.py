@@ -80,7 +80,7 @@ class TestFormats:
         assert checkpoint.state["language_model"]["weight"] == 0.7
         assert checkpoint.state["language_model"]["word_score"] == 1.5
 
-    @pytest.mark.parametrize("kind", ["base", "wavlm"])
+    @pytest.mark.parametrize("kind", ["base", "wavlm", "conformer", "rotary conformer"])
     def test_onnx(self, kind: str, tmp_path: Path) -> None:
         """Any batch and length, and 8 bits judged by word errors."""
         for package in ("onnx", "onnxscript", "onnxruntime"):

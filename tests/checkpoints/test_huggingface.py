@@ -202,7 +202,7 @@ class TestRefusals:
         ("changes", "words"),
         [
             ({"model_type": "whisper", "architectures": ["WhisperForConditionalGeneration"]}, "type 'whisper'"),
-            ({"model_type": "wav2vec2-conformer"}, "contradict each other: encoder.layers.0.self_attn.*"),
+            ({"model_type": "data2vec-audio"}, "type 'data2vec-audio'"),
             ({"hidden_act": "relu"}, "hidden_act = 'relu'"),
             ({"layer_norm_eps": 1e-12}, "layer_norm_eps = 1e-12"),
             ({"conv_pos_batch_norm": True}, "conv_pos_batch_norm"),
