@@ -148,7 +148,7 @@ class SelfAttention(nn.Module):
         """`attend` (B, 1, 1, T) is True at frames that may be looked at. `positions`: see `ConformerConfig.table`."""
         x = self.norm(x)
         query, key, value = (
-            part.unflatten(2, (self.config.heads, -1)).transpose(1, 2) for part in self._parts(x, positions)
+            part.unflatten(2, (self.config.heads, -1)).transpose(1, 2) for part in self.parts(x, positions)
         )
         if self.config.conformer.positions == "relative" and positions is not None:
             attend = self._by_distance(query, positions, attend)
@@ -157,8 +157,8 @@ class SelfAttention(nn.Module):
         mixed = attention(query, key, value, attend, dropped)
         return self.attention_output(mixed.transpose(1, 2).flatten(2))
 
-    def _parts(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, ...]:
-        """Query, key and value, (B, T, D) each."""
+    def parts(self, x: Tensor, positions: Tensor | None) -> tuple[Tensor, ...]:
+        """Query, key and value, (B, T, D) each, of x (B, T, D) after the norm."""
         if self.config.conformer.positions != "rotary" or positions is None:
             return self._projected(x).chunk(3, dim=2)
         dim = self.config.dim
@@ -211,7 +211,7 @@ class ConvolutionModule(nn.Module):
         gated = F.glu(self.inward(self.norm(x)), dim=2)
         if valid is not None:
             gated = gated * valid
-        mixed = self.depthwise(gated.transpose(1, 2)).transpose(1, 2)
+        mixed = self.depthwise(gated.transpose(1, 2)).transpose(1, 2).contiguous()  # exporters stumble over its strides
         return self.outward(_activated(self.batch_norm(mixed, valid), self.config))
 
 
