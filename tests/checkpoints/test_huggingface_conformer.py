@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -178,8 +179,12 @@ def test_rates_of_half_precision(tmp_path: Path) -> None:
     [
         (encoder_config(vox=True, adapter=4, conformer=ConformerConfig()), "adapters in a Conformer"),
         (encoder_config(latent_norm=False, conformer=ConformerConfig()), "latents without a norm"),
+        (
+            replace(KINDS["conformer"], transformer=replace(KINDS["conformer"].transformer, position_groups=3)),
+            "position_groups that do not divide",
+        ),
     ],
-    ids=["adapters", "latents"],
+    ids=["adapters", "latents", "groups"],
 )
 def test_not_for_transformers(config: Any, words: str, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=words):
