@@ -80,7 +80,7 @@ class TestFormats:
         assert checkpoint.state["language_model"]["weight"] == 0.7
         assert checkpoint.state["language_model"]["word_score"] == 1.5
 
-    @pytest.mark.parametrize("kind", ["base", "wavlm"])
+    @pytest.mark.parametrize("kind", ["base", "wavlm", "conformer"])
     def test_onnx(self, kind: str, tmp_path: Path) -> None:
         """Any batch and length, and 8 bits judged by word errors."""
         for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -100,8 +100,10 @@ class TestFormats:
             values, frames = network(torch.randn(size, samples), torch.full((size,), samples))
             assert values.shape[:2] == (size, int(frames[0]))
 
-    def test_openvino(self, run: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("kind", ["vox", "rotary conformer"])
+    def test_openvino(self, kind: str, tmp_path: Path) -> None:
         pytest.importorskip("openvino")
+        run = saved(recogniser(KINDS[kind]), tmp_path / "run")
         assert convert(run, tmp_path / "openvino", "--to", "openvino") == 0
 
 

@@ -10,6 +10,7 @@ from firstwords.checkpoints.own import Checkpoint, write_checkpoint
 from firstwords.config import to_dict
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
+from firstwords.nn.conformer import ConformerConfig
 from firstwords.nn.feature_encoder import FeatureEncoderConfig
 from firstwords.nn.quantizer import QuantizerConfig
 from firstwords.nn.transformer import TransformerConfig
@@ -19,9 +20,14 @@ LETTERS = Alphabet((BLANK, "|", *"abcdefg"))
 
 
 def encoder_config(
-    vox: bool = False, buckets: int = 0, adapter: int = 0, latent_norm: bool = True, layers: int = 2
+    vox: bool = False,
+    buckets: int = 0,
+    adapter: int = 0,
+    latent_norm: bool = True,
+    layers: int = 2,
+    conformer: ConformerConfig | None = None,
 ) -> EncoderConfig:
-    """base-style or vox-style; with WavLM's positions, adapters, or no norm on the latents."""
+    """base-style or vox-style; with WavLM's positions, adapters, no norm on the latents, or Conformer blocks."""
     return EncoderConfig(
         feature_encoder=FeatureEncoderConfig(channels=(8,) * 7, norm="layer" if vox else "group", bias=vox),
         transformer=TransformerConfig(
@@ -35,6 +41,8 @@ def encoder_config(
             relative_buckets=buckets,
             relative_distance=40,
             adapter_dim=adapter,
+            block="conformer" if conformer else "transformer",
+            conformer=conformer or ConformerConfig(),
         ),
         normalize_waveform=vox,
         latent_norm=latent_norm,
@@ -47,6 +55,9 @@ KINDS = {
     "wavlm": encoder_config(buckets=12),
     "adapters": encoder_config(vox=True, adapter=4),
     "distilled hubert": encoder_config(latent_norm=False),
+    "conformer": encoder_config(vox=True, conformer=ConformerConfig("relative", kernel=7)),
+    "rotary conformer": encoder_config(vox=True, conformer=ConformerConfig("rotary", kernel=5, rotary_base=100)),
+    "conformer without positions": encoder_config(conformer=ConformerConfig("none", activation="gelu")),
 }
 
 

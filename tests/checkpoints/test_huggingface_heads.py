@@ -41,6 +41,7 @@ MODELS = [
     ("wavlm", "mean"),
     ("wavlm", "x-vector"),
     ("distilled hubert", "mean"),
+    *[("conformer", head) for head in ("mean", "frames", "x-vector")],
 ]
 EACH = pytest.mark.parametrize(("kind", "head"), MODELS)
 
@@ -84,7 +85,7 @@ def test_equal_to_transformers_and_silent(
     [
         "Wav2Vec2ForSequenceClassification", "HubertForSequenceClassification", "WavLMForSequenceClassification",
         "Wav2Vec2ForAudioFrameClassification", "WavLMForAudioFrameClassification", "Wav2Vec2ForXVector",
-        "WavLMForXVector",
+        "WavLMForXVector", "Wav2Vec2ConformerForSequenceClassification", "Wav2Vec2ConformerForXVector",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(("weighted", "stable"), [(True, False), (True, True), (False, True)])

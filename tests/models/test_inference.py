@@ -12,20 +12,21 @@ from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.inference import for_inference
 from firstwords.models.wav2vec2 import EncoderConfig
 from firstwords.nn import position_convolution
+from firstwords.nn.conformer import ConformerConfig
 from firstwords.nn.feature_encoder import FeatureEncoderConfig
 from firstwords.nn.position_convolution import FixedPositionConvolution
 from firstwords.nn.transformer import TransformerConfig
 
 
-def model(norm: str, kernel: int = 128, frontend: str = "waveform", **changes: int) -> CTCModel:
+def model(norm: str, kernel: int = 128, frontend: str = "waveform", **changes: Any) -> CTCModel:
     torch.manual_seed(0)
     features = FeatureEncoderConfig(channels=(16,) * 7, norm=norm, bias=norm == "layer")  # type: ignore[arg-type]
     transformer = TransformerConfig(
         layers=2, dim=32, feed_forward_dim=64, heads=4, norm_first=norm == "layer", position_kernel=kernel, **changes
     )
     built = CTCModel(CTCConfig(EncoderConfig(frontend, features, transformer), 7)).eval()  # type: ignore[arg-type]
-    position = built.encoder.transformer.position
-    position.gain.data *= 1 + torch.rand_like(position.gain)  # as if trained
+    if (position := built.encoder.transformer.position) is not None:
+        position.gain.data *= 1 + torch.rand_like(position.gain)  # as if trained
     return built
 
 
@@ -63,6 +64,8 @@ def test_bfloat16_is_near(norm: str, level: float) -> None:
         {"norm": "layer", "relative_buckets": 32},
         {"norm": "layer", "adapter_dim": 4},
         {"norm": "layer", "low_rank": 2},
+        {"norm": "layer", "block": "conformer"},
+        {"norm": "layer", "block": "conformer", "conformer": ConformerConfig("rotary"), "low_rank": 2},
     ],
     ids=str,
 )

@@ -1,4 +1,4 @@
-"""Reading a Hugging Face folder: wav2vec 2.0, HuBERT and WavLM, pre-trained, with CTC, or with another head."""
+"""Reading a Hugging Face folder: wav2vec 2.0, its Conformer, HuBERT, WavLM; pre-trained, with CTC or another head."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.checkpoints.huggingface_conformer import CONFORMER, drop_unused, dropout_notes, with_conformer
+from firstwords.checkpoints.huggingface_heads import head_values, labels_of
 from firstwords.checkpoints.huggingface_names import (
     CTC_NAMES,
     PRETRAINING_NAMES,
@@ -34,7 +36,7 @@ from firstwords.nn.transformer import TransformerConfig
 CONFIG = "config.json"
 EPSILON = 1e-7
 """That transformers' feature extractor adds to the variance."""
-PREFIXES = {"wav2vec2": "wav2vec2.", "hubert": "hubert.", "wavlm": "wavlm."}
+PREFIXES = {"wav2vec2": "wav2vec2.", "hubert": "hubert.", "wavlm": "wavlm.", CONFORMER: "wav2vec2_conformer."}
 """Model types that are read, and what stands before their encoder's parameters."""
 HEADS = {"tdnn": "x-vector", "projector": "sequence-classification", "classifier": "audio-frame-classification"}
 """Parameters by which other heads are told apart, the first that is there; their names for `state["head"]`."""
@@ -81,6 +83,10 @@ def read_huggingface(folder: Path, weights_file: Path | None = None, language: s
         name.removeprefix(PREFIXES[kind]): value
         for name, value in current_names(_weights(folder, weights_file)).items()
     }
+    if kind == CONFORMER:
+        config = with_conformer(config, values, folder)
+        drop_unused(theirs, config, folder)
+        notes += dropout_notes(values)
     tokenizer = _read_json(folder / "tokenizer_config.json")
     if language is not None:
         theirs |= current_names(_language_weights(folder, language, values))
@@ -108,7 +114,7 @@ def read_huggingface(folder: Path, weights_file: Path | None = None, language: s
     else:
         head = next((name for part, name in HEADS.items() if any(key.startswith(part + ".") for key in theirs)), None)
         if head is not None:
-            state["head"] = {"kind": head, "labels": _labels(values), "config": _head_config(values)}
+            state["head"] = {"kind": head, "labels": labels_of(values), "config": head_values(values)}
             weights |= {f"head.{name}": theirs.pop(name) for name in list(theirs)}
             notes.append(f"its {head} head is kept beside the encoder")
         result = Checkpoint("encoder", to_dict(config), weights, state=state)
@@ -128,6 +134,8 @@ def _check_architecture(folder: Path, values: Mapping[str, Any]) -> None:
         "hidden_act": "gelu", "feat_extract_activation": "gelu", "layer_norm_eps": 1e-5, "add_adapter": False,
         "conv_pos_batch_norm": False,
     }  # fmt: skip
+    if kind == CONFORMER:
+        del wanted["hidden_act"]  # of which it has several
     for key, value in wanted.items():
         if values.get(key, value) != value:
             raise CheckpointError(f"{folder}: config.json has {key} = {values[key]!r}; only {value!r} is read")
@@ -350,17 +358,6 @@ def _language_model(folder: Path) -> dict[str, Any] | None:
         "unknown_score": attributes.get("unk_score_offset"),
         "files": sorted(path.name for path in place.iterdir() if path.name != "attrs.json"),
     }
-
-
-def _labels(values: Mapping[str, Any]) -> list[str]:
-    names = values.get("id2label") or {}
-    return [names[key] for key in sorted(names, key=int)]
-
-
-def _head_config(values: Mapping[str, Any]) -> dict[str, Any]:
-    keys = ("use_weighted_layer_sum", "classifier_proj_size", "tdnn_dim", "tdnn_kernel", "tdnn_dilation",
-            "xvector_output_dim", "tie_last_hidden_states", "transformers_version")  # fmt: skip
-    return {key: values[key] for key in keys if key in values}
 
 
 def _check_complete(

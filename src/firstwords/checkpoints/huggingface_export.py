@@ -12,6 +12,7 @@ from torch import Tensor
 from firstwords import __version__
 from firstwords.audio import SAMPLE_RATE
 from firstwords.checkpoints.huggingface import CONFIG, EPSILON, PREFIXES
+from firstwords.checkpoints.huggingface_conformer import CONFORMER, conformer_values, unused_weights
 from firstwords.checkpoints.huggingface_heads import KINDS, WITHOUT, classifier_checkpoint, huggingface_head
 from firstwords.checkpoints.huggingface_names import CTC_NAMES, PRETRAINING_NAMES, encoder_names, to_theirs
 from firstwords.checkpoints.models import encoder_config
@@ -22,7 +23,7 @@ from firstwords.models.heads import CTCConfig
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2Config
 from firstwords.text.alphabet import BLANK, BOUNDARY, Alphabet
 
-CLASSES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM"}
+CLASSES = {"wav2vec2": "Wav2Vec2", "hubert": "Hubert", "wavlm": "WavLM", CONFORMER: "Wav2Vec2Conformer"}
 """Model types and how transformers' classes for them begin."""
 
 
@@ -75,6 +76,8 @@ def _model_type(checkpoint: Checkpoint, encoder: EncoderConfig) -> str:
     known = checkpoint.state.get("imported", {}).get("model_type")
     if known in PREFIXES:
         return str(known)
+    if encoder.transformer.block == "conformer":
+        return CONFORMER
     if encoder.transformer.relative_buckets:
         return "wavlm"
     return "wav2vec2" if encoder.latent_norm else "hubert"
@@ -86,10 +89,14 @@ def _check_exportable(checkpoint: Checkpoint, encoder: EncoderConfig, kind: str,
     if encoder.frontend != "waveform":
         faults.append(f"a {encoder.frontend} front end")
     if encoder.transformer.adapter_dim and (kind != "wav2vec2" or not encoder.transformer.norm_first):
-        faults.append("adapters in a post-norm Transformer")
+        faults.append("adapters in a " + ("Conformer" if kind == CONFORMER else "post-norm Transformer"))
+    if kind == CONFORMER and not encoder.latent_norm:
+        faults.append("a Conformer on latents without a norm")
+    if kind == CONFORMER and encoder.transformer.dim % encoder.transformer.position_groups:
+        faults.append("position_groups that do not divide its width (it has a position convolution, unused)")
     if checkpoint.kind == "wav2vec2":
         model = from_dict(Wav2Vec2Config, checkpoint.config, where)
-        if kind != "wav2vec2":
+        if kind not in ("wav2vec2", CONFORMER):
             faults.append(f"a quantiser on {CLASSES[kind]}")
         if not model.quantize_targets or model.quantize_inputs:
             faults.append("continuous targets or quantised inputs")
@@ -106,6 +113,8 @@ def _check_exportable(checkpoint: Checkpoint, encoder: EncoderConfig, kind: str,
 def _weights(checkpoint: Checkpoint, encoder: EncoderConfig, kind: str) -> dict[str, Tensor]:
     bare = checkpoint.kind == "encoder"
     theirs = to_theirs(checkpoint.weights, encoder_names(encoder), "encoder.", "" if bare else PREFIXES[kind])
+    if kind == CONFORMER:
+        theirs |= {("" if bare else PREFIXES[kind]) + name: value for name, value in unused_weights(encoder).items()}
     if checkpoint.kind == "ctc":
         theirs |= to_theirs(checkpoint.weights, CTC_NAMES)
     if checkpoint.kind == "wav2vec2":
@@ -159,6 +168,8 @@ def _config(checkpoint: Checkpoint, encoder: EncoderConfig, kind: str) -> dict[s
     values |= more
     if kind == "hubert":
         values["feat_proj_layer_norm"] = encoder.latent_norm
+    if kind == CONFORMER:
+        values |= conformer_values(transformer)
     if kind == "wavlm":
         values |= {"num_buckets": transformer.relative_buckets, "max_bucket_distance": transformer.relative_distance}
     if transformer.adapter_dim:

@@ -24,6 +24,19 @@ norm, as it always was in transformers 4 and in s3prl, or before, as transformer
 _HEAD = "head."
 
 
+def labels_of(values: Mapping[str, Any]) -> list[str]:
+    """Names of the classes, as config.json has them."""
+    names = values.get("id2label") or {}
+    return [names[key] for key in sorted(names, key=int)]
+
+
+def head_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What config.json says about a head, and what decides how it is read."""
+    keys = ("use_weighted_layer_sum", "classifier_proj_size", "tdnn_dim", "tdnn_kernel", "tdnn_dilation",
+            "xvector_output_dim", TIED, "transformers_version")  # fmt: skip
+    return {key: values[key] for key in keys if key in values}
+
+
 def classifier_checkpoint(checkpoint: Checkpoint, where: str) -> Checkpoint:
     """The classifier that an encoder with another head's weights beside it is (see `read_huggingface`).
 

@@ -1,4 +1,4 @@
-"""Hugging Face's names for the parts of wav2vec 2.0, HuBERT and WavLM: one table for reading and for writing."""
+"""Hugging Face's names for the parts of wav2vec 2.0, its Conformer, HuBERT and WavLM: one table to read and write."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from firstwords.models.wav2vec2 import EncoderConfig
+from firstwords.nn.transformer import TransformerConfig
 
 Names = dict[str, tuple[str, ...]]
 """Ours to theirs; several of theirs are one of ours, one above the other."""
@@ -19,6 +20,31 @@ _IN_BLOCK = {
     "feed_forward_out": "feed_forward.output_dense",
     "feed_forward_norm": "final_layer_norm",
 }
+_IN_CONFORMER = {
+    **{
+        f"{our}.{part}": f"{their}{name}"
+        for our, their in (("first", "ffn1"), ("second", "ffn2"))
+        for part, name in (("norm", "_layer_norm"), ("inward", ".intermediate_dense"), ("outward", ".output_dense"))
+    },
+    "attention.norm": "self_attn_layer_norm",
+    "attention.attention_output": "self_attn.linear_out",
+    "convolution.norm": "conv_module.layer_norm",
+    "convolution.batch_norm": "conv_module.batch_norm",
+    "norm": "final_layer_norm",
+}
+_ALONE_IN_CONFORMER = {
+    "convolution.inward.weight": "conv_module.pointwise_conv1.weight",
+    "convolution.depthwise.weight": "conv_module.depthwise_conv.weight",
+    "convolution.outward.weight": "conv_module.pointwise_conv2.weight",
+    "convolution.batch_norm.running_mean": "conv_module.batch_norm.running_mean",
+    "convolution.batch_norm.running_variance": "conv_module.batch_norm.running_var",
+}
+_BY_DISTANCE = {
+    "attention.distances.weight": "self_attn.linear_pos.weight",
+    "attention.content_bias": "self_attn.pos_bias_u",
+    "attention.distance_bias": "self_attn.pos_bias_v",
+}
+_POINTWISE = ("convolution.inward.weight", "convolution.outward.weight")
 _ADAPTER = {"norm": "norm", "down": "linear_1", "up": "linear_2"}
 
 
@@ -39,6 +65,8 @@ def encoder_names(config: EncoderConfig) -> Names:
             names[f"latent_norm.{kind}"] = (f"feature_projection.layer_norm.{kind}",)
         names[f"projection.{kind}"] = (f"feature_projection.projection.{kind}",)
         names[f"transformer.norm.{kind}"] = (f"encoder.layer_norm.{kind}",)
+    if config.transformer.block == "conformer":
+        return names | _conformer_names(config.transformer)
     position = "encoder.pos_conv_embed.conv"
     names["transformer.position.bias"] = (f"{position}.bias",)
     names["transformer.position.gain"] = (f"{position}.parametrizations.weight.original0",)
@@ -60,6 +88,20 @@ def encoder_names(config: EncoderConfig) -> Names:
                 }
         if config.transformer.relative_buckets:
             names[f"{ours}.position_gate.scale"] = (f"{theirs}.attention.gru_rel_pos_const",)
+    return names
+
+
+def _conformer_names(config: TransformerConfig) -> Names:
+    """Of the blocks."""
+    names: Names = {}
+    alone = _ALONE_IN_CONFORMER | (_BY_DISTANCE if config.conformer.positions == "relative" else {})
+    for number in range(config.layers):
+        ours, theirs = f"transformer.blocks.{number}", f"encoder.layers.{number}"
+        for kind in ("weight", "bias"):
+            inputs = tuple(f"{theirs}.self_attn.linear_{x}.{kind}" for x in "qkv")
+            names[f"{ours}.attention.attention_inputs.{kind}"] = inputs
+            names |= {f"{ours}.{our}.{kind}": (f"{theirs}.{their}.{kind}",) for our, their in _IN_CONFORMER.items()}
+        names |= {f"{ours}.{our}": (f"{theirs}.{their}",) for our, their in alone.items()}
     return names
 
 
@@ -111,10 +153,14 @@ def to_theirs(weights: Mapping[str, Tensor], names: Names, start: str = "", pref
 
 
 def _our_shape(name: str, value: Tensor) -> Tensor:
+    if name.endswith(_POINTWISE) and value.ndim == 3:
+        return value.squeeze(2)
     return value.flatten() if name.endswith("position_gate.scale") else value
 
 
 def _their_shape(name: str, value: Tensor) -> Tensor:
     if name.endswith("position_gate.scale"):
         return value.view(1, -1, 1, 1)
+    if name.endswith(_POINTWISE):
+        return value[:, :, None]
     return value.flatten(0, 1)[None] if name == "quantizer.codebooks" else value

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from firstwords.errors import CheckpointError
 from firstwords.models.heads import CTCModel
 from firstwords.models.wav2vec2 import Wav2Vec2Encoder
+from firstwords.nn.conformer import SelfAttention
 from firstwords.nn.transformer import TransformerBlock
 
 
@@ -71,6 +72,8 @@ class PlainNetwork(nn.Module):
         transformer = self.encoder.transformer
         inside = _inside(frames, x.shape[1])
         x = x * inside[:, :, None].to(x.dtype)
+        if transformer.config.block == "conformer":
+            return self._conformer(x, inside)
         position = transformer.position
         weight = torch._weight_norm(position.direction, position.gain, 2)
         padding = position.direction.shape[2] // 2
@@ -89,6 +92,36 @@ class PlainNetwork(nn.Module):
                 x = block.feed_forward_norm(x + self._feed_forward(block, x))
             x = x if block.adapter is None else block.adapter(x)
         return transformer.norm(x) if norm_first else x
+
+    def _conformer(self, x: Tensor, inside: Tensor) -> Tensor:
+        transformer = self.encoder.transformer
+        positions = transformer.positions(x)
+        bias = torch.zeros_like(inside, dtype=x.dtype).masked_fill(~inside, -math.inf)[:, None, None]
+        for block in transformer.blocks:
+            x = x + 0.5 * block.first(x)
+            x = x + self._conformer_attention(block.attention, x, bias, positions)
+            x = x + block.convolution(x, inside[:, :, None])
+            x = block.norm(x + 0.5 * block.second(x))
+            x = x if block.adapter is None else block.adapter(x)
+        return transformer.norm(x)
+
+    def _conformer_attention(
+        self, attention: SelfAttention, x: Tensor, bias: Tensor, positions: Tensor | None
+    ) -> Tensor:
+        heads, frames = attention.config.heads, x.shape[1]
+        query, key, value = (
+            part.unflatten(2, (heads, -1)).transpose(1, 2) for part in attention.parts(attention.norm(x), positions)
+        )
+        if attention.config.conformer.positions == "relative" and positions is not None:
+            distances = attention.distances(positions).unflatten(1, (heads, -1)).permute(1, 2, 0)
+            by_distance = (query + attention.distance_bias[:, None]) @ distances
+            places = torch.arange(frames, device=x.device)
+            columns = (frames - 1 - places[:, None] + places).expand(x.shape[0], heads, -1, -1)
+            scores = (query + attention.content_bias[:, None]) @ key.transpose(2, 3) + by_distance.gather(3, columns)
+        else:
+            scores = query @ key.transpose(2, 3)
+        mixed = (scores / math.sqrt(query.shape[3]) + bias).softmax(-1) @ value
+        return attention.attention_output(mixed.transpose(1, 2).flatten(2))
 
     def _attention(self, block: TransformerBlock, x: Tensor, bias: Tensor, relative: Tensor | None) -> Tensor:
         heads = block.config.heads

@@ -1,9 +1,11 @@
-"""The context network: position embedding by convolution, then Transformer blocks (wav2vec 2.0 section 2)."""
+"""The context network: position embedding by convolution, then Transformer blocks (wav2vec 2.0 section 2), or Conformer
+blocks without it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +15,7 @@ from firstwords.config import check_shares
 from firstwords.errors import ConfigError
 from firstwords.nn.adapters import Adapter, LowRank
 from firstwords.nn.attention import attention
+from firstwords.nn.conformer import ConformerBlock, ConformerConfig
 from firstwords.nn.dropout import dropout
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.position_convolution import PositionConvolution
@@ -53,6 +56,15 @@ class TransformerConfig:
     """Width of a bottleneck adapter after each block, as in Massively Multilingual Speech (16); 0 for none."""
     low_rank: int = 0
     """Rank of a trained change of query and value projections (LoRA); 0 for none."""
+    block: Literal["transformer", "conformer"] = "transformer"
+    """"conformer": attention and convolution, norms first, a final norm, no position convolution."""
+    conformer: ConformerConfig = field(default_factory=ConformerConfig)
+    """Conformer blocks, where `block` says so."""
+
+    @property
+    def final_norm(self) -> bool:
+        """Whether the norm comes after the blocks, not before them."""
+        return self.norm_first or self.block == "conformer"
 
 
 class TransformerBlock(nn.Module):
@@ -110,7 +122,8 @@ class Transformer(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        groups = (config.heads, config.position_groups)
+        conformer = config.block == "conformer"
+        groups = (config.heads, 1 if conformer else config.position_groups)
         if min(groups) < 1 or config.dim < 1 or any(config.dim % parts for parts in groups):
             raise ConfigError(
                 f"transformer: dim {config.dim} must be a multiple of heads ({config.heads}) "
@@ -125,11 +138,18 @@ class Transformer(nn.Module):
                 f"transformer: relative_buckets must be 0 or at least 4, and relative_distance above a quarter of it; "
                 f"found {config.relative_buckets} and {config.relative_distance}"
             )
+        if conformer:
+            config.conformer.check(config.dim, config.heads)
+            if config.relative_buckets:
+                raise ConfigError("transformer: relative_buckets are for Transformer blocks; see conformer.positions")
         check_shares("transformer", config, "dropout", "attention_dropout", "activation_dropout", "layerdrop")
         self.config = config
-        self.position = PositionConvolution(config.dim, config.position_kernel, config.position_groups)
+        self.position: nn.Module | None = (
+            None if conformer else PositionConvolution(config.dim, config.position_kernel, config.position_groups)
+        )
         self.norm = nn.LayerNorm(config.dim)
-        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.layers))
+        block = ConformerBlock if conformer else TransformerBlock
+        self.blocks = nn.ModuleList(block(config) for _ in range(config.layers))
         self.relative_positions = (
             RelativePositions(config.heads, config.relative_buckets, config.relative_distance)
             if config.relative_buckets
@@ -159,13 +179,14 @@ class Transformer(nn.Module):
             valid = length_mask(lengths, x.shape[1])
             x = x * valid[:, :, None]
             attend = valid[:, None, None, :]
-        x = x + self.position(x)
-        if not self.config.norm_first:
+        if self.position is not None:
+            x = x + self.position(x)
+        if not self.config.final_norm:
             x = self.norm(x)
         x = dropout(x, self.config.dropout, self.training)
         if kept is None and self.training and self.config.layerdrop:
             kept = (torch.rand(len(self.blocks)) > self.config.layerdrop).tolist()
-        positions = None if self.relative_positions is None else self.relative_positions(x.shape[1])
+        positions = self.positions(x)
         if states is not None:
             states.append(x)
         for number, block in enumerate(self.blocks[:layer]):
@@ -173,16 +194,22 @@ class Transformer(nn.Module):
                 x = block(x, attend, positions)
             if states is not None:
                 states.append(x)
-        if self.config.norm_first and layer is None:
+        if self.config.final_norm and layer is None:
             x = self.norm(x)
         return x
 
+    def positions(self, x: Tensor) -> Tensor | None:
+        """What all blocks share about the places of the frames of x (B, T, D): a bias (H, T, T) or a table."""
+        if self.config.block == "conformer":
+            return self.config.conformer.table(x, self.config.heads)
+        return None if self.relative_positions is None else self.relative_positions(x.shape[1])
+
 
 def compile_blocks(model: nn.Module, backend: str = "inductor") -> None:
-    """Compiles every Transformer block inside `model` in place (torch.compile); parameters keep their names.
+    """Compiles every block of a Transformer inside `model` in place (torch.compile); parameters keep their names.
 
     Blocks share one compilation for each length of crop: recordings cut to few lengths pay, whole ones do not.
     """
     for module in model.modules():
-        if isinstance(module, TransformerBlock):
+        if isinstance(module, TransformerBlock | ConformerBlock):
             module.compile(backend=backend)

@@ -131,7 +131,7 @@ class Finetuning:
         own = self.model.encoder.state_dict()
         first = len(self.model.encoder.transformer.blocks) - fresh
         new = tuple(f"transformer.blocks.{number}." for number in range(max(0, first), first + fresh))
-        if self.model.encoder.config.transformer.norm_first:
+        if self.model.encoder.config.transformer.final_norm:
             new += ("transformer.norm.",)
         if first <= 0:
             new += ("projection.", "transformer.position.")
