@@ -23,7 +23,7 @@ from firstwords.decoding.beam import BeamDecoder
 from firstwords.decoding.greedy import GreedyDecoder
 from firstwords.decoding.options import make_beam_decoder
 from firstwords.decoding.viterbi import ViterbiDecoder
-from firstwords.errors import AudioError, CorpusError
+from firstwords.errors import AudioError, CorpusError, TextError
 from firstwords.losses.asg import asg_loss, linear_loss, scales
 from firstwords.losses.ctc import ctc_loss, frames_needed
 from firstwords.models.encoders import encoder_kind
@@ -121,7 +121,10 @@ class AcousticTraining:
         self._decoder: BeamDecoder | None = None
         if config.validation.lm is not None:
             decoding = config.validation.decoder()
-            self._decoder = make_beam_decoder(decoding, self.alphabet, self.model.transition_scores())
+            try:
+                self._decoder = make_beam_decoder(decoding, self.alphabet, self.model.transition_scores())
+            except TextError as error:  # which names the option as other commands have it
+                raise TextError(str(error).replace("--unspellable", "--validation.unspellable")) from error
         self.loader = audio_loader(sample_lengths(self.training), self._load, config.training, config.seed, processes)
         self._known: dict[str, Tensor] = {}
         self._room = config.data.cache_gigabytes * 1e9
