@@ -160,6 +160,8 @@ def test_a_language_model_of_other_words(corpus: Path, tmp_path: Path, capsys: p
     arguments = words(corpus, "log-mel", tmp_path / "run", "--steps", 2, "--validation.lm", path)
     assert main(arguments) == 2
     assert "--validation.unspellable skip" in capsys.readouterr().err
+    assert main([*arguments, "--validation.beam", "0"]) == 2
+    assert "--validation.beam 0: 1 is the least" in capsys.readouterr().err
     assert main([*arguments, "--validation.unspellable", "skip"]) == 0
     assert any("valid_path_wer" in record for record in read_log(tmp_path / "run"))
 
