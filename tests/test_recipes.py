@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from firstwords.models.wav2vec import Wav2Vec
 from firstwords.models.wav2vec2 import Wav2Vec2
 from firstwords.models.wav2vec_u import Wav2VecU, Wav2VecUConfig
 from firstwords.nn.feature_encoder import FeatureEncoder
-from firstwords.recipes import load_recipe, recipe_kind, recipe_names
+from firstwords.recipes import ablation_names, load_recipe, recipe_kind, recipe_names
 from firstwords.training.acoustic_config import AcousticRecipe, check_recipe
 from firstwords.training.adversarial_config import AdversarialConfig, check_adversarial
 from firstwords.training.classify_config import ClassifyConfig
@@ -153,6 +154,35 @@ def test_wav2vec_learns_as_published(name, steps):
     assert config.training.optimizer == OptimizerConfig((0.9, 0.999), 1e-8, 0.0, 25.0)
 
 
+ABLATIONS = {
+    "distractors": {1: "1", 2: "2", 5: "5", 20: "20"},
+    "steps": {8: "8", 16: "16"},
+    "crop": {40_000: "40k", 100_000: "100k", 200_000: "200k", 960_000: "none"},
+}
+
+
+def test_the_ablations_are_wav2vec_on_80_hours_but_for_one_value():
+    """With that recipe itself (10 distractors, 12 steps, 150,000 samples) the paper's tables, and nothing else."""
+    known = [f"ablations/wav2vec-{what}-{name}" for what, names in ABLATIONS.items() for name in names.values()]
+    assert sorted(known) == ablation_names() and not set(known) & set(recipe_names("pretrain"))
+    base = pretraining_recipe("wav2vec-libri80")
+    for what, names in ABLATIONS.items():
+        for value, name in names.items():
+            config = pretraining_recipe(f"ablations/wav2vec-{what}-{name}")
+            model, data = config.model, config.data
+            if what == "distractors":
+                assert model.contrast.distractors == value
+                model = replace(model, contrast=replace(model.contrast, distractors=10))
+            elif what == "steps":
+                assert model.steps == value
+                model = replace(model, steps=12)
+            else:
+                assert round(data.crop_seconds * 16_000) == value
+                data = replace(data, crop_seconds=9.375)
+            assert replace(config, model=model, data=data) == base
+            assert config.data.crop_seconds <= config.training.micro_batch_seconds
+
+
 @pytest.mark.parametrize(
     ("name", "steps", "peak_update"),
     [("wav2vec2-base", 400_000, 32_000), ("wav2vec2-large", 250_000, 20_000), ("wav2vec2-large-vox", 600_000, 48_000)],
@@ -270,10 +300,18 @@ def test_acoustic_models_as_the_paper_trained_them():
 
 def test_every_value_of_a_recipe_has_a_source():
     folder = Path(firstwords.recipes.__file__).parent
-    for name in ("wav2vec2-base", "wav2vec2-large", "wav2vec2-large-vox", *FAIRSEQ, *WAV2VEC, *ACOUSTIC[:2]):
+    for name in (
+        "wav2vec2-base",
+        "wav2vec2-large",
+        "wav2vec2-large-vox",
+        *FAIRSEQ,
+        *WAV2VEC,
+        *ACOUSTIC[:2],
+        *ablation_names(),
+    ):
         for line in (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
             value = line.partition("#")[0].rstrip()
-            if value and not value.endswith(":") and not value.startswith(("kind:", "objective:")):
+            if value and not value.endswith(":") and not value.startswith(("kind:", "objective:", "extends:")):
                 assert re.search(r"# .*(\[[PCS]|\[cmd|ours|as the source)", line), f"{name}: {line}"
 
 
@@ -283,6 +321,35 @@ def test_a_recipe_of_ones_own(tmp_path):
     config = load_recipe(str(own), "pretrain", PretrainConfig)
     assert (config.steps, config.model.quantizer.groups) == (7, 4)
     assert config.model.quantizer.entries == PretrainConfig().model.quantizer.entries
+
+
+def test_a_recipe_that_extends_another(tmp_path):
+    """A name, or a file beside it; its kind and objective come along, and mappings keep what is not named."""
+    (tmp_path / "mine.yaml").write_text(
+        "extends: wav2vec-tiny\nmodel: {contrast: {distractors: 3}}\n", encoding="utf-8"
+    )
+    (tmp_path / "again.yaml").write_text("extends: mine.yaml\nsteps: 7\n", encoding="utf-8")
+    config, base = pretraining_recipe(str(tmp_path / "again.yaml")), pretraining_recipe("wav2vec-tiny")
+    contrast = replace(base.model.contrast, distractors=3)
+    assert config == replace(base, steps=7, model=replace(base.model, contrast=contrast))
+    assert recipe_kind(str(tmp_path / "again.yaml")) == "pretrain"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("extends: wav2vec-tny", "extends 'wav2vec-tny', and there is no such recipe; there are: .*wav2vec-tiny"),
+        ("extends: other.yaml", "no such recipe"),
+        ("extends: mine.yaml", "which extends it again"),
+        ("extends: [wav2vec-tiny]", "no such recipe"),
+        ("extends: wav2vec-tiny\nmodel: {contrst: {}}", "unknown key 'contrst'; did you mean 'contrast'"),
+        ("extends: wav2vec-tiny\nmodel: 3", "expected keys and values here, found 3"),
+    ],
+)
+def test_a_recipe_that_extends_what_it_cannot(tmp_path, text, says):
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=says):
+        pretraining_recipe(str(tmp_path / "mine.yaml"))
 
 
 def test_the_configuration_beside_a_run_is_a_recipe(tmp_path):
@@ -307,6 +374,7 @@ def test_a_written_configuration_is_a_recipe(tmp_path):
         ("wav2vec2-bse", "did you mean 'wav2vec2-base'"),
         ("nothing like it", "there are: .*wav2vec2-tiny"),
         ("missing.yaml", "no recipe 'missing.yaml'"),
+        ("ablations/wav2vec-step-8", "did you mean 'ablations/wav2vec-steps-8'"),
         ("ctc-base-1h", "made for finetune, not for pretrain"),
     ],
 )

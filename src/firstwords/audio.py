@@ -14,6 +14,7 @@ import soundfile
 import soxr
 
 from firstwords.errors import AudioError
+from firstwords.shorten import unpack
 
 SAMPLE_RATE = 16_000
 """Samples per second that every model of the family works on."""
@@ -25,6 +26,9 @@ AUDIO_SUFFIXES = frozenset(
 
 STREAMED_BYTES = 0x7F000000
 """A WAV header with this size or more was written before the length was known (a pipe); it promises nothing."""
+
+SPHERE_HEADER = 1024
+"""Bytes before the samples of a NIST SPHERE file."""
 
 HEADER_SLACK_BYTES = 1024
 """By how much a sound header may overstate its data: some writers count the header in."""
@@ -49,7 +53,9 @@ class AudioInfo:
 
 
 def probe(source: Path | bytes) -> AudioInfo:
-    """Reads the header only. Raises AudioError where there is none that libsndfile knows."""
+    """Reads the header only. Raises AudioError where there is none that libsndfile knows, or `firstwords.shorten`."""
+    if packed := _packed_sphere(source):
+        return packed
     with _open(source) as file:
         return AudioInfo(file.frames, file.samplerate, file.channels, _promises_more(file.extra_info))
 
@@ -160,12 +166,9 @@ def to_mono(samples: np.ndarray, rate: int, sample_rate: int = SAMPLE_RATE, name
 
 
 def _open(source: Path | bytes) -> soundfile.SoundFile:
-    if coding := _packed_sphere(source):
-        raise AudioError(
-            f"{_name(source)}: a SPHERE file whose samples are packed ({coding}), which cannot be read here; unpack it "
-            "first: sph2pipe -f wav FILE FILE.wav"
-        )
     try:
+        if packed := _packed_sphere(source):
+            return _unpacked(source, packed)
         if isinstance(source, bytes):
             return soundfile.SoundFile(io.BytesIO(source))
         return soundfile.SoundFile(str(source) if os.name == "nt" else os.fsencode(source))  # names need not be Unicode
@@ -173,18 +176,49 @@ def _open(source: Path | bytes) -> soundfile.SoundFile:
         raise AudioError(f"{_name(source)}: not a readable recording ({_reason(error, source)})") from error
 
 
-def _packed_sphere(source: Path | bytes) -> str:
-    """How the samples of a NIST SPHERE file are packed ("shorten-v2.00"); nothing where they are not, or it is none."""
-    start = source[:1024] if isinstance(source, bytes) else b""
+def _packed_sphere(source: Path | bytes) -> AudioInfo | None:
+    """What the header of a NIST SPHERE file with packed samples says; None where they are not, or it is none.
+
+    Raises AudioError where they are packed otherwise than by shorten, or the header does not say enough.
+    """
+    start = source[:SPHERE_HEADER] if isinstance(source, bytes) else b""
     if isinstance(source, Path):
         try:
             with open(source, "rb") as file:
                 start = file.read(7)
-                start += file.read(1017) if start == b"NIST_1A" else b""
+                start += file.read(SPHERE_HEADER - 7) if start == b"NIST_1A" else b""
         except OSError:
-            return ""
-    match = re.search(rb"sample_coding -s\d+ \S*,(?:embedded-)?(\S+)", start) if start[:7] == b"NIST_1A" else None
-    return match[1].decode("ascii", "replace") if match else ""
+            return None
+    coding = re.search(rb"sample_coding -s\d+ (\S*,\S+)", start) if start[:7] == b"NIST_1A" else None
+    if coding is None:
+        return None
+    if not coding[1].startswith(b"pcm,embedded-shorten"):
+        raise AudioError(
+            f"{_name(source)}: a SPHERE file whose samples are packed ({coding[1].decode('ascii', 'replace')}), which "
+            "cannot be read here; unpack it first: sph2pipe -f wav FILE FILE.wav"
+        )
+    values = []
+    for name in ("sample_count", "sample_rate", "channel_count"):
+        match = re.search(rb"\n%s -i +(\d{1,12})\s" % name.encode(), start)
+        if match is None or not int(match[1]):
+            raise AudioError(f"{_name(source)}: a SPHERE file whose header does not say its {name}")
+        values.append(int(match[1]))
+    return AudioInfo(values[0], values[1], values[2])
+
+
+def _unpacked(source: Path | bytes, header: AudioInfo) -> soundfile.SoundFile:
+    """A SPHERE file with shorten's samples, as WAV in memory."""
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    try:
+        samples = unpack(data[SPHERE_HEADER:])
+    except AudioError as error:
+        raise AudioError(f"{_name(source)}: {error}") from error
+    if len(samples) < header.frames:
+        raise AudioError(f"{_name(source)}: cut short, {len(samples)} of {header.frames} samples could be read")
+    memory = io.BytesIO()
+    soundfile.write(memory, samples[: header.frames], header.sample_rate, "PCM_16", format="WAV")
+    memory.seek(0)
+    return soundfile.SoundFile(memory)
 
 
 def _promises_more(header: str) -> bool:

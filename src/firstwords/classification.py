@@ -29,7 +29,7 @@ from firstwords.training.classify import Classification
 from firstwords.training.classify_config import ClassifyConfig, check_classify
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.training.launch import in_processes
-from firstwords.training.objectives import objective_of, pretraining_recipe
+from firstwords.training.objectives import CODE_BERT, objective_of, pretraining_recipe
 from firstwords.training.pooled import FOLDER, layer_means_of
 from firstwords.training.processes import Processes
 from firstwords.training.run import Run
@@ -105,7 +105,7 @@ def _starting_point(source: str, config: ClassifyConfig) -> tuple[tuple[str, Any
         return ("log_mel", LogMelConfig(normalize=config.head.kind != "mean")), None, []
     notes: list[str] = []
     weights: dict[str, Tensor] | None = None
-    recipes = recipe_names("pretrain")
+    recipes = [name for name in recipe_names("pretrain") if name not in recipe_names("pretrain", CODE_BERT)]
     if not Path(source).exists() and source in recipes:
         recipe: Any = pretraining_recipe(source)
         kind, settings = objective_of(recipe), recipe.model.encoder
@@ -114,8 +114,9 @@ def _starting_point(source: str, config: ClassifyConfig) -> tuple[tuple[str, Any
     else:
         encoder, checkpoint = load_any_encoder(source)
         notes = [f"{source}: {note}" for note in checkpoint.state.get("notes", ()) if "head is kept" not in note]
-        kind, _ = encoder_kind(encoder)
-        settings = encoder.config
+        kind, settings = encoder_kind(encoder)
+        if kind != "code-bert":  # whose own configuration is that of the model that makes its codes
+            settings = encoder.config
         weights = dict(encoder.state_dict()) if config.weights == "pretrained" else None
     if config.frontend == "log_mel":
         if not isinstance(settings, EncoderConfig):

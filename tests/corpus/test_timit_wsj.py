@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import write_tone
+from shorten_writer import pack, sphere
 
 from firstwords.audio import read_audio
 from firstwords.corpus.importers import ImportOptions, detect, import_corpus
 from firstwords.corpus.importers.timit import CORE_TEST, DEVELOPMENT, PHONES, fold
 from firstwords.corpus.importers.wsj import normalize_transcript
-from firstwords.corpus.prepare import prepare
+from firstwords.corpus.prepare import PrepareOptions, prepare
 from firstwords.corpus.utterance import Utterance
 from firstwords.errors import AudioError
 
@@ -163,10 +165,19 @@ def test_wsj_transcripts(line: str, words: str | None) -> None:
     assert normalize_transcript(line) == words
 
 
-def test_shorten_is_refused_by_name(tmp_path: Path) -> None:
+def test_wsj_as_shipped(tmp_path: Path) -> None:
+    """Recordings packed with shorten, as on the discs."""
+    wsj_tree(tmp_path, discs=False)
+    samples = np.random.default_rng(1).integers(-3000, 3000, (4000, 1)).astype(np.int16)
+    packed = tmp_path / "wsj0" / "si_tr_s" / "01i" / "01ic0201.wv1"
+    packed.write_bytes(sphere(samples, pack(samples, [1], low=7)))
+    found = {u.id: u for u in prepare(tmp_path, tmp_path / "corpus", PrepareOptions(shards="wav")).utterances}
+    assert len(found) == 5
+    assert np.array_equal(found["01ic0201"].read(), samples[:, 0] / np.float32(32768))
+
+
+def test_other_packings_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.wv1"
-    header = "NIST_1A\n   1024\nsample_count -i 100\nsample_rate -i 16000\nchannel_count -i 1\nsample_n_bytes -i 2\n"
-    header += "sample_byte_format -s2 01\nsample_coding -s26 pcm,embedded-shorten-v2.00\nend_head\n"
-    path.write_bytes(header.encode().ljust(1024) + b"ajkg" + bytes(200))
-    with pytest.raises(AudioError, match=r"shorten-v2\.00.*sph2pipe"):
+    path.write_bytes(sphere(np.zeros((100, 1)), bytes(200), "pcm,embedded-wavpack-v2.00"))
+    with pytest.raises(AudioError, match=r"wavpack-v2\.00.*sph2pipe"):
         read_audio(path)

@@ -152,6 +152,20 @@ def test_with_a_language_model(corpus: Path, listened: Path, lm: Path, tmp_path:
     assert all(word.start <= word.end for word in aligned.words)
 
 
+def test_a_language_model_of_other_words(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One with words that the transcripts' letters do not spell is refused, with the option that leaves them out."""
+    path = tmp_path / "other.arpa"
+    texts = [str(utterance.text) for utterance in read_manifest(corpus)]
+    estimate([f"{text} 1888 {number}ß" for number, text in enumerate(texts)], 2, ())[0].save(path)
+    arguments = words(corpus, "log-mel", tmp_path / "run", "--steps", 2, "--validation.lm", path)
+    assert main(arguments) == 2
+    assert "--validation.unspellable skip" in capsys.readouterr().err
+    assert main([*arguments, "--validation.beam", "0"]) == 2
+    assert "--validation.beam 0: 1 is the least" in capsys.readouterr().err
+    assert main([*arguments, "--validation.unspellable", "skip"]) == 0
+    assert any("valid_path_wer" in record for record in read_log(tmp_path / "run"))
+
+
 def test_the_best_checkpoint_and_the_end(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Validation figures choose the best; after `patience` validations without a better one training ends, and the same
     command then has nothing to do."""

@@ -17,6 +17,7 @@ from test_vq_pretraining import pretrain as listen
 from tiny import merged, tensors, write_corpus
 
 import firstwords.training.loop as loop
+from firstwords.checkpoints.models import load_recognizer
 from firstwords.cli import main
 from firstwords.coder import load_coder
 from firstwords.corpus.manifest import read_manifest
@@ -78,6 +79,26 @@ def test_from_waveforms_to_features(place: Path, tmp_path: Path) -> None:
     again = load_encoder(tmp_path / "converted", device="cpu")
     with torch.no_grad():
         assert torch.equal(again(waveforms, lengths), together)
+
+
+def test_heads_stand_on_it(place: Path, tmp_path: Path) -> None:
+    """An acoustic model and a classifier learn on its features, which stay as they were, and need no other file."""
+    lines = [json.loads(line) for line in (place / "corpus" / "manifest.jsonl").read_text().splitlines()]
+    named = [line | {"who": f"s{number % 2}"} for number, line in enumerate(lines)]
+    corpus = place / "corpus" / "who.jsonl"
+    corpus.write_text("\n".join(map(json.dumps, named)) + "\n", encoding="utf-8")
+    few = ["--steps", "2", "--training.batch-seconds", "4", "--training.micro-batch-seconds", "4"]
+    shape = ["--network.channels", "8", "--network.kernels", "3", "--data.held-out", "0.2", "--text.unknown", "drop"]
+    acoustic = ["finetune", str(corpus), "--recipe", "asg-small", "--from", str(place / "bert"), *few, *shape]
+    assert main([*acoustic, "--linear-updates", "0", "--out", str(tmp_path / "words")]) == 0
+    sorting = ["classify", "train", str(corpus), "--from", str(place / "bert"), "--label", "who", *few]
+    assert main([*sorting, "--data.held-out", "0.2", "--out", str(tmp_path / "who")]) == 0
+    waveforms = torch.from_numpy(tone(0.5, 1))[None]
+    with torch.no_grad():
+        features = [load_encoder(run, device="cpu")(waveforms) for run in (place / "bert", tmp_path / "who")]
+        model, _ = load_recognizer(tmp_path / "words")
+        heard = model.features.encoder(waveforms).features
+    assert torch.equal(*features) and torch.equal(heard, features[0])
 
 
 def test_goes_on(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from firstwords.coder import load_coder
 from firstwords.config import from_dict
 from firstwords.corpus.manifest import read_manifest
 from firstwords.encoder import load_encoder
+from firstwords.errors import ConfigError
 from firstwords.models.vq_wav2vec import VqQuantizerConfig
 from firstwords.training.data import Skipped
 from firstwords.training.health import Health
@@ -132,6 +133,24 @@ def test_goes_on_from_a_model(corpus: Path, tmp_path: Path, capsys: pytest.Captu
     foreign = ["pretrain", str(corpus), "--recipe", "wav2vec-tiny", "--out", str(tmp_path / "foreign")]
     assert main([*foreign, "--from", str(tmp_path / "first")]) == 2
     assert "pre-training of wav2vec goes on from wav2vec only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"encoder": {"quantizer": {"kind": "kmeans"}}},
+            r"learn from their own loss alone.*--model\.quantizer-weight 1",
+        ),
+        ({"encoder": {"quantizer": {"temperature_end": 0.0}}}, "temperatures must be above 0"),
+        ({"encoder": {"quantizer": {"temperature_decay": 1.5}}}, "temperature_decay above 0 and at most 1"),
+    ],
+    ids=str,
+)
+def test_impossible_settings(corpus: Path, wrong: dict[str, Any], says: str) -> None:
+    """What would end in no numbers, or never learn."""
+    with pytest.raises(ConfigError, match=says):
+        task(corpus, {"model": wrong})
 
 
 def test_temperatures() -> None:

@@ -17,6 +17,7 @@ from wav2vec_tiny import wav2vec, wav2vec_arguments, wav2vec_task
 from firstwords.cli import main
 from firstwords.corpus.batches import Position
 from firstwords.encoder import load_encoder
+from firstwords.errors import ConfigError
 from firstwords.report.curves import CURVES
 from firstwords.training.run import read_log
 
@@ -62,6 +63,21 @@ def test_random_choices_do_not_depend_on_neighbours(corpus: Path) -> None:
         assert alone is not None
         assert torch.equal(alone.waveforms[0], together.waveforms[number])
         assert torch.equal(alone.distractors.own[0], together.distractors.own[number])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"steps": 0}, "steps, how many future latents are predicted, must be at least 1"),
+        ({"encoder": {"context_network": {"residual_scale": -1}}}, "context_network: residual_scale"),
+        ({"encoder": {"latent_encoder": {"residual_scale": -1}}}, "latent_encoder: residual_scale"),
+        ({"encoder": {"context_network": {"dropout": 2}}}, "context_network: dropout must be from 0 to 1"),
+    ],
+    ids=str,
+)
+def test_impossible_settings(corpus: Path, wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        wav2vec_task(corpus, {"model": wrong})
 
 
 def test_too_short_utterances_are_left_out_and_named(tmp_path: Path) -> None:

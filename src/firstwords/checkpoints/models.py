@@ -219,5 +219,7 @@ def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
     if checkpoint.kind == "classifier" and checkpoint.config.get("encoder_kind") == "wav2vec2":
         return from_dict(EncoderConfig, checkpoint.config["encoder"], where)
     others = ("wav2vec", "vq-wav2vec", code_bert.KIND)
-    more = "; its features serve acoustic models, embeddings and classifiers" if checkpoint.kind in others else ""
+    more = ""
+    if checkpoint.kind in others:
+        more = "; its features serve acoustic models (finetune --recipe asg-small), embeddings and classifiers"
     raise CheckpointError(f"{where}: holds a model of kind {checkpoint.kind!r}, which has no wav2vec 2.0 encoder{more}")

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from firstwords.config import check_shares
+from firstwords.errors import ConfigError
 from firstwords.losses.noise_contrastive import NoiseContrastConfig, first_step
 from firstwords.models.wav2vec2 import Encoded
 from firstwords.nn.context_network import ContextNetwork, ContextNetworkConfig
@@ -113,6 +114,8 @@ class StepPredictions(nn.Module):
 
     def __init__(self, dim: int, target_dim: int, steps: int) -> None:
         super().__init__()
+        if steps < 1:
+            raise ConfigError(f"model: steps, how many future latents are predicted, must be at least 1; found {steps}")
         self.weight = nn.Parameter(torch.empty(steps, target_dim, dim))
         self.bias = nn.Parameter(torch.empty(target_dim))
         bound = (target_dim * steps) ** -0.5

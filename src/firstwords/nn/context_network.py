@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from firstwords.config import check_shares
 from firstwords.errors import ConfigError
 from firstwords.nn.dropout import dropout
 from firstwords.nn.group_norm import group_norm
-from firstwords.nn.latent_encoder import ActivationName
+from firstwords.nn.latent_encoder import ActivationName, check_residual_scale
 from firstwords.nn.normed_convolution import ACTIVATIONS, Padding, Raw, convolve
 from firstwords.nn.strided_convolution import strided_products
 
@@ -51,6 +52,8 @@ class ContextNetwork(nn.Module):
                 "context_network: channels and kernels must have one number a layer, each at least 1; found "
                 + ", ".join(" ".join(map(str, part)) or "none" for part in shape)
             )
+        check_shares("context_network", config, "dropout")
+        check_residual_scale("context_network", config.residual_scale)
         self.config = config
         inputs = (input_dim, *config.channels[:-1])
         sizes = list(zip(inputs, config.channels, config.kernels, strict=True))

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from firstwords.errors import ConfigError
 from firstwords.nn.group_norm import group_norm
 from firstwords.nn.lengths import length_mask
 from firstwords.nn.normed_convolution import ACTIVATIONS, Padding, Raw, affine, convolve
@@ -41,6 +42,12 @@ class LatentEncoderConfig:
     """Latents are log(|z| + 1). Source: fairseq's wav2vec recipe; off in vq-wav2vec's."""
 
 
+def check_residual_scale(where: str, scale: float) -> None:
+    """Raises ConfigError where a scale has no root."""
+    if not scale >= 0:
+        raise ConfigError(f"{where}: residual_scale must not be below 0, found {scale}")
+
+
 class LatentEncoder(StridedStack):
     """Waveforms (B, samples) to latents (B, T, C). Weights start as torch's convolutions do (fairseq wav2vec.py)."""
 
@@ -48,6 +55,7 @@ class LatentEncoder(StridedStack):
 
     def __init__(self, config: LatentEncoderConfig) -> None:
         super().__init__(config, "latent_encoder")
+        check_residual_scale("latent_encoder", config.residual_scale)
         inputs = (1, *config.channels[:-1])
         sizes = zip(inputs, config.channels, config.kernels, config.strides, strict=True)
         self.layers = nn.ModuleList(nn.Conv1d(i, o, k, s, bias=False) for i, o, k, s in sizes)

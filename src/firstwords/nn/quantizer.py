@@ -76,6 +76,12 @@ class GumbelQuantizer(nn.Module):
                 "quantizer: groups, entries, depth and width must be at least 1; "
                 f"found {config.groups}, {config.entries}, {config.depth}, {dim}"
             )
+        temperatures = (config.temperature_start, config.temperature_end)
+        if not (min(temperatures) > 0 and 0 < config.temperature_decay <= 1):
+            raise ConfigError(
+                "quantizer: temperatures must be above 0 and temperature_decay above 0 and at most 1; "
+                f"found {temperatures[0]}, {temperatures[1]}, {config.temperature_decay}"
+            )
         if dim % config.groups:
             raise ConfigError(f"quantizer: dim {dim} must be a multiple of groups ({config.groups})")
         self.config = config

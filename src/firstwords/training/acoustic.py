@@ -7,9 +7,10 @@ batch an utterance is in, and every epoch after the first costs the network only
 from __future__ import annotations
 
 import math
+import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from firstwords.decoding.beam import BeamDecoder
 from firstwords.decoding.greedy import GreedyDecoder
 from firstwords.decoding.options import make_beam_decoder
 from firstwords.decoding.viterbi import ViterbiDecoder
-from firstwords.errors import AudioError, CorpusError
+from firstwords.errors import AudioError, ConfigError, CorpusError, TextError
 from firstwords.losses.asg import asg_loss, linear_loss, scales
 from firstwords.losses.ctc import ctc_loss, frames_needed
 from firstwords.models.encoders import encoder_kind
@@ -121,7 +122,11 @@ class AcousticTraining:
         self._decoder: BeamDecoder | None = None
         if config.validation.lm is not None:
             decoding = config.validation.decoder()
-            self._decoder = make_beam_decoder(decoding, self.alphabet, self.model.transition_scores())
+            try:
+                self._decoder = make_beam_decoder(decoding, self.alphabet, self.model.transition_scores())
+            except (ConfigError, TextError) as error:  # which name options as other commands have them
+                options = "|".join(field.name.replace("_", "-") for field in fields(config.validation))
+                raise type(error)(re.sub(f"--(?=(?:{options})\\b)", "--validation.", str(error))) from error
         self.loader = audio_loader(sample_lengths(self.training), self._load, config.training, config.seed, processes)
         self._known: dict[str, Tensor] = {}
         self._room = config.data.cache_gigabytes * 1e9

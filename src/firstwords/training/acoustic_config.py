@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from firstwords.decoding.lexicon import Unspellable
 from firstwords.decoding.options import DecoderConfig
 from firstwords.errors import ConfigError
 from firstwords.losses.asg import Scale
@@ -42,6 +43,9 @@ class ValidationConfig:
     """Added at each frame that is read as a word boundary."""
     beam: int = 50
     """Hypotheses kept at each frame."""
+    unspellable: Unspellable = "few"
+    """Words of the model or lexicon that the alphabet cannot spell: leave out a few (1 in 20) and refuse more, refuse
+    any, or leave out all."""
 
     def decoder(self) -> DecoderConfig:
         """The same for `make_decoder`; without a language model it asks for the best path."""
@@ -54,6 +58,7 @@ class ValidationConfig:
             word_score=self.word_score,
             silence_score=self.silence_score,
             beam=self.beam,
+            unspellable=self.unspellable,
             processes=0,
         )
 

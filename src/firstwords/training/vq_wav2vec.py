@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from firstwords.corpus.batches import Position
 from firstwords.corpus.utterance import Utterance
+from firstwords.errors import ConfigError
 from firstwords.losses.diversity import diversity_loss
 from firstwords.losses.noise_contrastive import draw_all_distractors, noise_contrastive_loss
 from firstwords.models.vq_wav2vec import VqWav2Vec, VqWav2VecConfig
@@ -68,6 +69,12 @@ class VqWav2VecPretraining(AudioOnly[CodedBatch]):
         skipped: Skipped,
         weights: dict[str, Tensor] | None = None,
     ) -> None:
+        kmeans = config.model.encoder.quantizer.kind == "kmeans"
+        if kmeans and weights is None and not config.model.quantizer_weight > 0:
+            raise ConfigError(
+                "model: the codebooks of k-means learn from their own loss alone, and quantizer_weight is "
+                f"{config.model.quantizer_weight}; fairseq's is 1: --model.quantizer-weight 1"
+            )
         torch.manual_seed(config.seed)
         model = VqWav2Vec(config.model)
         self.offset = model.offset
