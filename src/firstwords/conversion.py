@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.checkpoints.adapters import find_adapter
 from firstwords.checkpoints.huggingface import CONFIG
 from firstwords.checkpoints.huggingface_export import write_huggingface
 from firstwords.checkpoints.huggingface_heads import classifier_checkpoint
@@ -157,7 +158,8 @@ def _run_source(
     folder = Path(source)
     if not folder.exists() and is_hub_name(str(source)):
         folder = download(str(source), adapter)
-    if (folder / CONFIG).is_file():
+    with_small_weights = adapter is not None and find_adapter(folder, adapter) is not None  # which are ours alone
+    if (folder / CONFIG).is_file() and not with_small_weights:
         theirs = run_transformers(folder, checkpoint, where, waveforms, adapter)
         if theirs is not None:
             return theirs, "transformers"
