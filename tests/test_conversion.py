@@ -14,12 +14,13 @@ import torch
 from conftest import write_tone
 
 sys.path.insert(0, str(Path(__file__).parent / "checkpoints"))
-from small import KINDS, encoder, pretrained, recogniser, saved
+from small import HEADS, KINDS, LABELS, classifier, encoder, pretrained, recogniser, saved
 
 import firstwords.conversion as conversion
-from firstwords.checkpoints.models import load_ctc
-from firstwords.checkpoints.plain import PlainNetwork
-from firstwords.checkpoints.probe import largest_difference, probe, run_padded
+from firstwords.checkpoints.huggingface_export import write_huggingface
+from firstwords.checkpoints.models import classifier_of, load_ctc
+from firstwords.checkpoints.plain import PlainClassifier, PlainNetwork
+from firstwords.checkpoints.probe import largest_difference, probe, run_checkpoint, run_classifier_padded, run_padded
 from firstwords.cli import main
 from firstwords.nn.lengths import normalize_waveform
 from firstwords.recognizer import Recognizer
@@ -27,6 +28,22 @@ from firstwords.recognizer import Recognizer
 
 def convert(*arguments: object) -> int:
     return main(["convert", *map(str, arguments)])
+
+
+def elsewhere(folder: Path, waveforms: np.ndarray, lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """What the exported network gives, by the names of its outputs, as somebody without Firstwords runs it."""
+    given = {"waveforms": waveforms, "lengths": lengths}
+    if (folder / "model.onnx").is_file():
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+        names = [output.name for output in session.get_outputs()]
+        return dict(zip(names, session.run(None, given), strict=True))
+    import openvino
+
+    compiled = openvino.compile_model(folder / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled(given)
+    return {output.any_name: np.array(found[output]) for output in compiled.outputs}
 
 
 @pytest.fixture
@@ -48,6 +65,20 @@ def test_plain_network(kind: str, tmp_path: Path) -> None:
             given = normalize_waveform(given, epsilon=config.normalize_epsilon)
         ours.append(model(given).logits[0])
     assert largest_difference(ours, run_padded(PlainNetwork(model), probe())) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["vox", "wavlm", "conformer"])
+@pytest.mark.parametrize("head", [*HEADS, "after the last norm", "normalised"])
+@torch.inference_mode()
+def test_plain_classifier(kind: str, head: str) -> None:
+    """The same of classifiers with every head."""
+    checkpoint = classifier(kind, head if head in HEADS else "mean")
+    checkpoint.config["head"] |= {"after the last norm": {"final_norm": False}, "normalised": {"normalize": True}}.get(
+        head, {}
+    )
+    ours = run_checkpoint(checkpoint, "test", probe())
+    network = PlainClassifier(classifier_of(checkpoint, "test"))
+    assert largest_difference(ours, run_classifier_padded(network, checkpoint.config["head"], probe())) < 1e-5
 
 
 class TestFormats:
@@ -105,6 +136,31 @@ class TestFormats:
         pytest.importorskip("openvino")
         run = saved(recogniser(KINDS[kind]), tmp_path / "run")
         assert convert(run, tmp_path / "openvino", "--to", "openvino") == 0
+
+    @pytest.mark.parametrize(("to", "head"), [("onnx", "x-vector"), ("openvino", "mean")])
+    def test_classifiers_elsewhere(self, to: str, head: str, tmp_path: Path) -> None:
+        """From transformers' folder to another runtime: scores by name, of a batch of any size; what lies beyond an
+        utterance's end is not heard."""
+        for package in ("onnx", "onnxscript", "onnxruntime") if to == "onnx" else ("openvino",):
+            pytest.importorskip(package)
+        source, out = tmp_path / "theirs", tmp_path / "out"
+        source.mkdir()
+        write_huggingface(classifier("vox", head), source, "test")
+        assert convert(source, out, "--to", to) == 0
+        about = json.loads((out / "firstwords.json").read_text())
+        assert about["labels"] == LABELS
+        fewest = about["fewest_samples"]
+        for size, samples in ((1, fewest["waveforms"]), (3, 9000)):
+            waveforms = np.random.default_rng(0).standard_normal((size, samples)).astype(np.float32)
+            lengths = np.full(size, fewest["lengths"])
+            found = elsewhere(out, waveforms, lengths)
+            waveforms[:, fewest["lengths"] :] = 5.0
+            again = elsewhere(out, waveforms, lengths)
+            assert set(found) == set(about["outputs"]) and found["logits"].shape[-1] == len(LABELS)
+            if head == "frames":
+                frames = int(found["frames"][0])
+                found["logits"], again["logits"] = found["logits"][:, :frames], again["logits"][:, :frames]
+            assert all(np.allclose(value, again[name], atol=1e-5) for name, value in found.items())
 
 
 class TestRefusals:

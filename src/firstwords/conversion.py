@@ -14,23 +14,26 @@ import torch
 from torch import Tensor
 
 from firstwords.audio import SAMPLE_RATE
+from firstwords.checkpoints.adapters import find_adapter
 from firstwords.checkpoints.huggingface import CONFIG
 from firstwords.checkpoints.huggingface_export import write_huggingface
 from firstwords.checkpoints.huggingface_heads import classifier_checkpoint
-from firstwords.checkpoints.models import ctc_of, encoder_config, encoder_of
+from firstwords.checkpoints.models import classifier_of, ctc_of, encoder_config, encoder_of
 from firstwords.checkpoints.own import Checkpoint, read_checkpoint, write_checkpoint
-from firstwords.checkpoints.plain import PlainNetwork
+from firstwords.checkpoints.plain import PlainClassifier, PlainNetwork
 from firstwords.checkpoints.probe import (
     Outputs,
     largest_difference,
     probe,
     run_checkpoint,
+    run_classifier_padded,
     run_padded,
     run_transformers,
 )
 from firstwords.checkpoints.runtimes import (
     ONNX,
     Network,
+    fewest_samples,
     open_onnx,
     open_openvino,
     write_int8,
@@ -57,10 +60,11 @@ KINDS = {
     "wav2vec": "pre-trained model",
     "vq-wav2vec": "pre-trained model with its quantiser",
     "code-bert": "BERT over codes with the model that makes them",
+    "wav2vec-u": "generator of phones from features",
 }
 
 FIRSTWORDS_ONLY = {"wav2vec": "wav2vec (2019)", "vq-wav2vec": "vq-wav2vec", "code-bert": "BERT over codes",
-                   "acoustic": "an acoustic model"}  # fmt: skip
+                   "wav2vec-u": "wav2vec-U", "acoustic": "an acoustic model"}  # fmt: skip
 """Kinds that no other format has, by what to call them."""
 
 
@@ -110,10 +114,8 @@ def convert(
     checkpoint, where = open_checkpoint(source, adapter)
     if int8_on is not None and (to != "onnx" or checkpoint.kind != "ctc"):
         raise ConfigError("--int8 needs a recogniser and --to onnx")
-    if checkpoint.kind == "encoder" and "head" in checkpoint.state and to != "openvino" and to != "onnx":
+    if checkpoint.kind == "encoder" and "head" in checkpoint.state:
         checkpoint = classifier_checkpoint(checkpoint, where)
-    if checkpoint.kind == "classifier" and to in ("onnx", "openvino"):
-        raise CheckpointError(f"{where}: classifiers are written for Firstwords or Hugging Face, not yet for {to}")
     if checkpoint.kind in FIRSTWORDS_ONLY and to != "firstwords":
         raise CheckpointError(
             f"{source}: {FIRSTWORDS_ONLY[checkpoint.kind]} is written for Firstwords only; --to {to} has no such model"
@@ -130,7 +132,7 @@ def convert(
         if not difference <= tolerance:
             raise CheckpointError(
                 f"{source}: the result differs by {difference:.1e} of the largest output, above the tolerance of "
-                f"{tolerance:g} (source run by {ran}, result by {ran_result}); nothing was written"
+                f"{tolerance:g} (--tolerance; source run by {ran}, result by {ran_result}); nothing was written"
             )
         rates = None
         if int8_on is not None:
@@ -140,7 +142,9 @@ def convert(
             out.rmdir()
         part.rename(out)
     except OSError as error:
-        raise CheckpointError(f"{out}: cannot be written ({error.strerror}); free some space") from error
+        raise CheckpointError(
+            f"{out}: cannot be written ({error.strerror}); free some space, or choose another place"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Conversion(_described(checkpoint), difference, f"source run by {ran}, result by {ran_result}", notes, rates)
@@ -154,7 +158,8 @@ def _run_source(
     folder = Path(source)
     if not folder.exists() and is_hub_name(str(source)):
         folder = download(str(source), adapter)
-    if (folder / CONFIG).is_file():
+    with_small_weights = adapter is not None and find_adapter(folder, adapter) is not None  # which are ours alone
+    if (folder / CONFIG).is_file() and not with_small_weights:
         theirs = run_transformers(folder, checkpoint, where, waveforms, adapter)
         if theirs is not None:
             return theirs, "transformers"
@@ -191,17 +196,19 @@ def _write_huggingface(
 def _write_onnx(
     checkpoint: Checkpoint, where: str, folder: Path, waveforms: list[Tensor], notes: list[str]
 ) -> tuple[Outputs, str]:
-    path = write_onnx(_network(checkpoint, where), _output_name(checkpoint), folder)
-    _write_description(checkpoint, where, folder)
-    return run_padded(open_onnx(path), waveforms), "onnxruntime"
+    network = _network(checkpoint, where)
+    path = write_onnx(network, folder)
+    _write_description(checkpoint, network, where, folder)
+    return _run_elsewhere(checkpoint, open_onnx(path), waveforms), "onnxruntime"
 
 
 def _write_openvino(
     checkpoint: Checkpoint, where: str, folder: Path, waveforms: list[Tensor], notes: list[str]
 ) -> tuple[Outputs, str]:
-    path = write_openvino(_network(checkpoint, where), folder)
-    _write_description(checkpoint, where, folder)
-    return run_padded(open_openvino(path), waveforms), "OpenVINO"
+    network = _network(checkpoint, where)
+    path = write_openvino(network, folder)
+    _write_description(checkpoint, network, where, folder)
+    return _run_elsewhere(checkpoint, open_openvino(path), waveforms), "OpenVINO"
 
 
 _WRITERS: dict[Format, Writer] = {
@@ -226,7 +233,8 @@ class RuntimeRecognizer(Recognizer):
         padded = torch.zeros(len(waveforms), max(int(lengths.max()), 2 * shortest))
         for row, waveform in zip(padded, waveforms, strict=True):
             row[: len(waveform)] = waveform
-        return self.network(padded, lengths)
+        logits, frames = self.network(padded, lengths)
+        return logits, frames
 
 
 def _eight_bits(
@@ -250,26 +258,45 @@ def _eight_bits(
     return before, after
 
 
-def _network(checkpoint: Checkpoint, where: str) -> PlainNetwork:
-    return PlainNetwork(ctc_of(checkpoint, where) if checkpoint.kind == "ctc" else encoder_of(checkpoint, where))
+def _network(checkpoint: Checkpoint, where: str) -> PlainNetwork | PlainClassifier:
+    try:
+        if checkpoint.kind == "classifier":
+            return PlainClassifier(classifier_of(checkpoint, where))
+        return PlainNetwork(ctc_of(checkpoint, where) if checkpoint.kind == "ctc" else encoder_of(checkpoint, where))
+    except CheckpointError as error:
+        raise error if str(error).startswith(where) else CheckpointError(f"{where}: {error}") from error
 
 
-def _output_name(checkpoint: Checkpoint) -> str:
-    return "logits" if checkpoint.kind == "ctc" else "features"
+def _run_elsewhere(checkpoint: Checkpoint, network: Network, waveforms: list[Tensor]) -> Outputs:
+    """All of the probe as one padded batch, in another runtime."""
+    if checkpoint.kind == "classifier":
+        return run_classifier_padded(network, checkpoint.config["head"], waveforms)
+    return run_padded(network, waveforms)
 
 
-def _write_description(checkpoint: Checkpoint, where: str, folder: Path) -> None:
+def _write_description(
+    checkpoint: Checkpoint, network: PlainNetwork | PlainClassifier, where: str, folder: Path
+) -> None:
     """What somebody needs to use the exported network without Firstwords."""
     encoder = encoder_of(checkpoint, where)
+    classes = checkpoint.kind == "classifier" and checkpoint.config["head"]["kind"] != "frames"
+    shapes = {
+        "logits": "(batch, classes) float32" if classes else "(batch, frames, classes) float32",
+        "embeddings": "(batch, width) float32, a voice's vector: compare by cosine",
+        "features": "(batch, frames, width) float32",
+        "frames": "(batch,) int64 valid frames",
+    }
     values: dict[str, Any] = {
         "inputs": {"waveforms": "(batch, samples) float32 at 16 kHz, as recorded", "lengths": "(batch,) int64 samples"},
-        "outputs": {
-            _output_name(checkpoint): "(batch, frames, width) float32",
-            "frames": "(batch,) int64 valid frames",
-        },
+        "outputs": {name: shapes[name] for name in network.outputs},
+        "fewest_samples": {"waveforms": fewest_samples(network), "lengths": network.shortest},
         "sample_rate": SAMPLE_RATE,
         "samples_per_frame": int(np.prod(encoder.feature_encoder.config.strides)),  # type: ignore[union-attr, arg-type]
     }
+    if checkpoint.kind == "classifier":
+        values["labels"] = checkpoint.state["labels"]
+        if field := checkpoint.state.get("label_field"):
+            values["label_field"] = field
     if "alphabet" in checkpoint.state:
         values |= {"blank": 0, "labels": checkpoint.state["alphabet"]["symbols"]}
     (folder / "firstwords.json").write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

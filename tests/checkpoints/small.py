@@ -8,6 +8,7 @@ import torch
 
 from firstwords.checkpoints.own import Checkpoint, write_checkpoint
 from firstwords.config import to_dict
+from firstwords.models.classifier import Classifier, ClassifierConfig, HeadConfig
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2, Wav2Vec2Config, Wav2Vec2Encoder
 from firstwords.nn.conformer import ConformerConfig
@@ -61,6 +62,17 @@ KINDS = {
 }
 
 
+LABELS = ["cat", "dog", "über uns"]
+HEADS = {
+    "mean": HeadConfig(projection=6),
+    "mean of the last": HeadConfig(projection=6, layers="last"),
+    "frames": HeadConfig(kind="frames"),
+    "x-vector": HeadConfig(
+        kind="x-vector", tdnn_dims=(8, 7, 6), tdnn_kernels=(5, 3, 1), tdnn_dilations=(1, 2, 1), embedding=5
+    ),
+}
+
+
 def recogniser(config: EncoderConfig, alphabet: Alphabet = LETTERS, seed: int = 0) -> Checkpoint:
     """Random weights, adapters and norms included."""
     torch.manual_seed(seed)
@@ -78,6 +90,12 @@ def encoder(config: EncoderConfig) -> Checkpoint:
     torch.manual_seed(0)
     model = Wav2Vec2Encoder(config)
     return Checkpoint("encoder", to_dict(config), {f"encoder.{name}": value for name, value in shaken(model).items()})
+
+
+def classifier(kind: str, head: str) -> Checkpoint:
+    torch.manual_seed(0)
+    model = Classifier(ClassifierConfig("wav2vec2", to_dict(KINDS[kind]), HEADS[head], 3))
+    return Checkpoint("classifier", to_dict(model.config), shaken(model), state={"labels": LABELS})
 
 
 def shaken(model: torch.nn.Module) -> dict[str, torch.Tensor]:

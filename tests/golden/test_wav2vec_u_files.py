@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import write_tone
 from golden import Case
 from test_wav2vec_u_models import GAN
 
 from firstwords.checkpoints.models import load_wav2vec_u
+from firstwords.cli import main
 from firstwords.errors import CheckpointError
 
 
@@ -42,6 +44,23 @@ class TestFiles:
         (tmp_path / "dict.txt").unlink()
         with pytest.raises(CheckpointError, match=r"dict\.txt"):
             load_wav2vec_u(path)
+
+    def test_convert(self, case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Into a checkpoint of ours with the phones, and into nothing else; what it cannot do is said."""
+        path, out = write(case, tmp_path), tmp_path / "ours"
+        assert main(["convert", str(path), str(out)]) == 0
+        assert "generator of phones" in capsys.readouterr().out
+        (model, checkpoint), (again, converted) = load_wav2vec_u(path), load_wav2vec_u(out)
+        assert converted.state["phones"] == checkpoint.state["phones"]
+        assert all(torch.equal(value, again.state_dict()[name]) for name, value in model.state_dict().items())
+        sound = str(write_tone(tmp_path / "a.wav", 1.0))
+        for arguments, words in (
+            (["convert", str(path), str(tmp_path / "x"), "--to", "huggingface"], "written for Firstwords only"),
+            (["transcribe", str(path), sound], "unsupervised decode"),
+            (["embed", str(path), sound, "--out", str(tmp_path / "x")], "reads features that another model makes"),
+        ):
+            assert main(arguments) == 2
+            assert words in capsys.readouterr().err
 
     def test_options_that_no_published_model_has(self, case: Case, tmp_path: Path) -> None:
         with pytest.raises(CheckpointError, match="discriminator_max_pool"):

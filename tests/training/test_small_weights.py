@@ -137,3 +137,14 @@ def test_low_rank_is_a_change_of_weights(corpus: Path, base: Path, tmp_path: Pat
     with torch.inference_mode():
         difference = (training(sound).logits - used(sound).logits).abs().max()
     assert 0 <= difference < 1e-5 and training.config.encoder.transformer.low_rank == 2
+
+
+def test_of_a_model_of_others(corpus: Path, base: Path, tmp_path: Path) -> None:
+    """Small weights of a Hugging Face folder become one whole model with it, which transformers alone could not run."""
+    theirs, run, whole = tmp_path / "theirs", tmp_path / "run", tmp_path / "whole"
+    assert main(["convert", str(base), str(theirs), "--to", "huggingface"]) == 0
+    assert finetune(corpus, theirs, run, changes=small("adapter")) == 0
+    assert main(["convert", str(theirs), str(whole), "--adapter", str(run)]) == 0
+    sound = torch.randn(9000)
+    emissions = [Recognizer.load(place, "cpu").emissions([sound])[0] for place in (run, whole)]
+    assert torch.equal(*emissions)

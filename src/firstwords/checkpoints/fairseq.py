@@ -31,10 +31,7 @@ def wav2vec2_config(cfg: Mapping[str, Any], loss_weights: list[float], normalize
         if cfg.get(key, value) != value:
             raise CheckpointError(f"{key} = {cfg[key]!r}: only {value!r} is read")
     layers = conv_layers(cfg["conv_feature_layers"])
-    temperature = cfg["latent_temp"]
-    if isinstance(temperature, str):
-        temperature = ast.literal_eval(temperature)
-    start, end, decay = map(float, temperature)
+    start, end, decay = _temperatures(cfg["latent_temp"])
     encoder = EncoderConfig(
         feature_encoder=FeatureEncoderConfig(
             channels=tuple(layer[0] for layer in layers),
@@ -184,4 +181,18 @@ def conv_layers(text: str) -> list[tuple[int, int, int]]:
             return value(node.left) * value(node.right)
         return ast.literal_eval(node)
 
-    return value(ast.parse(text.strip(), mode="eval").body)
+    try:
+        return [(int(c), int(k), int(s)) for c, k, s in value(ast.parse(text.strip(), mode="eval").body)]
+    except (ValueError, TypeError, SyntaxError, AttributeError) as error:
+        raise CheckpointError(
+            f"convolutions {text!r} are no list of (channels, kernel, stride), written with brackets, + and *"
+        ) from error
+
+
+def _temperatures(value: Any) -> tuple[float, float, float]:
+    """Start, end and decay, which fairseq writes as a tuple or as text."""
+    try:
+        start, end, decay = map(float, ast.literal_eval(value) if isinstance(value, str) else value)
+    except (ValueError, TypeError, SyntaxError) as error:
+        raise CheckpointError(f"latent_temp = {value!r} is no (start, end, decay)") from error
+    return start, end, decay

@@ -106,6 +106,8 @@ def open_fairseq(path: Path, values: Any = None) -> FairseqFile:
         groups = {"model": options, "task": options, "criterion": options}
     else:
         options = _plain(values.get("cfg"))
+        if not isinstance(options, dict):
+            raise CheckpointError(f"{path}: neither args nor cfg holds a configuration: the architecture is not known")
         groups = {name: options.get(name) for name in ("model", "task", "criterion")}
     model, task, criterion = (_resolved(group, options) if isinstance(group, dict) else {} for group in groups.values())
     name = str(model.get("_name") or model.get("arch") or "")

@@ -13,7 +13,7 @@ from firstwords.checkpoints.huggingface_heads import classifier_checkpoint
 from firstwords.checkpoints.own import Checkpoint, load_weights
 from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.config import from_dict
-from firstwords.errors import CheckpointError
+from firstwords.errors import CheckpointError, ConfigError
 from firstwords.models.classifier import Classifier, ClassifierConfig
 from firstwords.models.code_bert import CodeBertEncoder
 from firstwords.models.heads import CTCConfig, CTCModel
@@ -73,6 +73,10 @@ def load_ctc(place: str | Path, adapter: str | None = None) -> tuple[CTCModel, C
 
 
 def _ctc(checkpoint: Checkpoint, where: str, place: str | Path) -> CTCModel:
+    if checkpoint.kind == "wav2vec-u":
+        raise CheckpointError(
+            f"{where}: a wav2vec-U model reads prepared features: firstwords unsupervised decode {place} CORPUS"
+        )
     if checkpoint.kind != "ctc":
         raise CheckpointError(
             f"{where}: a pre-trained model cannot transcribe yet; first: firstwords finetune CORPUS --from {place}"
@@ -111,8 +115,7 @@ def load_wav2vec_u(place: str | Path) -> tuple[Wav2VecU, Checkpoint]:
             f"{where}: holds a model of kind {checkpoint.kind!r}, not a generator of phones; first: firstwords "
             "unsupervised train"
         )
-    model = Wav2VecU(from_dict(Wav2VecUConfig, checkpoint.config, where))
-    load_weights(model, checkpoint.weights, where)
+    model = wav2vec_u_of(checkpoint, where)
     if "phones" not in checkpoint.state:
         raise CheckpointError(f"{where}: no dictionary of phones (dict.phn.txt or dict.txt) beside it; put it there")
     return model.eval(), checkpoint
@@ -150,7 +153,7 @@ def any_encoder_of(checkpoint: Checkpoint, where: str) -> AnyEncoder:
 
 def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
     """The wav2vec 2.0 encoder in a checkpoint. Raises CheckpointError where it has none or another shape."""
-    encoder = Wav2Vec2Encoder(encoder_config(checkpoint, where))
+    encoder = _made(Wav2Vec2Encoder, encoder_config(checkpoint, where), where)
     start = "encoder."
     weights = {name.removeprefix(start): v for name, v in checkpoint.weights.items() if name.startswith(start)}
     load_weights(encoder, weights, where)
@@ -159,9 +162,17 @@ def encoder_of(checkpoint: Checkpoint, where: str) -> Wav2Vec2Encoder:
 
 def _network(network: Callable[[Any], Network], config: type, checkpoint: Checkpoint, where: str) -> Network:
     """A network of the checkpoint's configuration with its weights."""
-    model = network(from_dict(config, checkpoint.config, where))
+    model = _made(network, from_dict(config, checkpoint.config, where), where)
     load_weights(model, checkpoint.weights, where)
     return model
+
+
+def _made(network: Callable[[Any], Network], config: Any, where: str) -> Network:
+    """A network with new weights. Raises CheckpointError where no network can be of that configuration."""
+    try:
+        return network(config)
+    except ConfigError as error:
+        raise CheckpointError(f"{where}: its configuration cannot be: {error}") from error
 
 
 def ctc_of(checkpoint: Checkpoint, where: str) -> CTCModel:
@@ -194,6 +205,11 @@ def vq_wav2vec_of(checkpoint: Checkpoint, where: str) -> VqWav2Vec:
     return _network(VqWav2Vec, VqWav2VecConfig, checkpoint, where)
 
 
+def wav2vec_u_of(checkpoint: Checkpoint, where: str) -> Wav2VecU:
+    """The network of a checkpoint of kind "wav2vec-u". Raises CheckpointError where it has another shape."""
+    return _network(Wav2VecU, Wav2VecUConfig, checkpoint, where)
+
+
 def coding_of(checkpoint: Checkpoint, where: str) -> VqWav2Vec | Wav2Vec2:
     """The pre-training model in a checkpoint, if it has a quantiser. Raises CheckpointError where it has none."""
     if checkpoint.kind == "vq-wav2vec":
@@ -219,6 +235,8 @@ def encoder_config(checkpoint: Checkpoint, where: str) -> EncoderConfig:
     if checkpoint.kind == "classifier" and checkpoint.config.get("encoder_kind") == "wav2vec2":
         return from_dict(EncoderConfig, checkpoint.config["encoder"], where)
     others = ("wav2vec", "vq-wav2vec", code_bert.KIND)
+    if checkpoint.kind == "wav2vec-u":
+        raise CheckpointError(f"{where}: a wav2vec-U model has no encoder: it reads features that another model makes")
     more = ""
     if checkpoint.kind in others:
         more = "; its features serve acoustic models (finetune --recipe asg-small), embeddings and classifiers"

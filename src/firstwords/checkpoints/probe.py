@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,11 +22,17 @@ from firstwords.checkpoints.models import (
     pretraining_of,
     vq_wav2vec_of,
     wav2vec_of,
+    wav2vec_u_of,
 )
 from firstwords.checkpoints.own import Checkpoint
 from firstwords.checkpoints.runtimes import Network
 from firstwords.checkpoints.vocabulary import NEVER
+from firstwords.errors import CheckpointError
+from firstwords.losses.additive_margin import cosines
 from firstwords.nn.lengths import normalize_waveform
+
+FEATURE_SCALE = 10.0
+"""By which samples are as loud as features are."""
 
 Outputs = list[Tensor]
 """What a model makes of each probe waveform: (T, V)."""
@@ -54,10 +61,11 @@ def largest_difference(ours: Outputs, theirs: Outputs) -> float:
 
 @torch.inference_mode()
 def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) -> Outputs:
-    """Logits of a recogniser or classifier (vectors, of an x-vector head); projected context and targets, side by side,
-    of a pre-trained model; else features.
+    """Logits of a recogniser or classifier (of an x-vector head the vector, and the cosines with the classes' centres);
+    projected context and targets, side by side, of a pre-trained model; else features.
 
-    Of wav2vec (2019) and vq-wav2vec: latents, quantised there, context and all predictions.
+    Of wav2vec (2019) and vq-wav2vec: latents, quantised there, context and all predictions. Of wav2vec-U, which reads
+    features: the generator's logits for the samples cut into vectors, and the discriminator's judgement of them.
     """
     if checkpoint.kind == "ctc":
         recogniser = ctc_of(checkpoint, where).eval()
@@ -80,8 +88,19 @@ def run_checkpoint(checkpoint: Checkpoint, where: str, waveforms: list[Tensor]) 
         classifier = classifier_of(checkpoint, where).eval()
         decisions = [classifier(waveform[None]) for waveform in waveforms]
         if checkpoint.config["head"]["kind"] == "x-vector":
-            return [decision.embeddings for decision in decisions]
+            scale = classifier.config.head.scale
+            return [torch.cat([decision.embeddings, decision.logits / scale], 1) for decision in decisions]
         return [decision.logits.flatten(0, -2) for decision in decisions]
+    if checkpoint.kind == "wav2vec-u":
+        unsupervised = wav2vec_u_of(checkpoint, where).eval()
+        width = unsupervised.config.input_dim
+        outputs = []
+        for waveform in waveforms:
+            features = waveform[: len(waveform) // width * width].view(1, -1, width) * FEATURE_SCALE
+            logits, _ = unsupervised(features, torch.tensor([features.shape[1]]))
+            judged = unsupervised.discriminator(logits.softmax(-1), torch.tensor([[logits.shape[2]]]))
+            outputs.append(torch.cat([logits[0, 0], judged.reshape(1, -1).expand(logits.shape[2], -1)], 1))
+        return outputs
     if checkpoint.kind in ("wav2vec", "vq-wav2vec"):
         older = (wav2vec_of if checkpoint.kind == "wav2vec" else vq_wav2vec_of)(checkpoint, where).eval()
         results = [older(_normalized(w, older.encoder), torch.tensor([len(w)])) for w in waveforms]
@@ -107,12 +126,12 @@ def run_transformers(
     encoder = encoder_of(checkpoint, where)
     if checkpoint.kind == "ctc":
         more = {} if language is None else {"target_lang": language, "ignore_mismatched_sizes": True}
-        recogniser = transformers.AutoModelForCTC.from_pretrained(folder, **more).eval()
+        recogniser = _loaded(transformers.AutoModelForCTC, folder, **more)
         outputs = [recogniser(_normalized(waveform, encoder)).logits[0] for waveform in waveforms]
         order = checkpoint.state.get("imported", {}).get("outputs")
         return outputs if order is None else [_like_ours(value, order) for value in outputs]
     if checkpoint.kind == "wav2vec2":
-        model = transformers.AutoModelForPreTraining.from_pretrained(folder).eval()
+        model = _loaded(transformers.AutoModelForPreTraining, folder)
         results = [model(_normalized(waveform, encoder)) for waveform in waveforms]
         return [torch.cat([r.projected_states[0], r.projected_quantized_states[0]], 1) for r in results]
     if checkpoint.kind == "acoustic":
@@ -122,11 +141,23 @@ def run_transformers(
         head = checkpoint.config["head"]["kind"]
         names = {"mean": "AudioClassification", "frames": "AudioFrameClassification", "x-vector": "AudioXVector"}
         tied = {TIED: checkpoint.config["head"]["final_norm"]}  # else each version of it takes another last layer
-        classifier = getattr(transformers, f"AutoModelFor{names[head]}").from_pretrained(folder, **tied).eval()
+        classifier = _loaded(getattr(transformers, f"AutoModelFor{names[head]}"), folder, **tied)
         decisions = [classifier(_normalized(waveform, encoder)) for waveform in waveforms]
-        return [d.embeddings if head == "x-vector" else d.logits.flatten(0, -2) for d in decisions]
-    bare = transformers.AutoModel.from_pretrained(folder).eval()
+        if head == "x-vector":
+            centres = classifier.objective.weight
+            return [torch.cat([d.embeddings, cosines(d.logits, centres)], 1) for d in decisions]
+        return [d.logits.flatten(0, -2) for d in decisions]
+    bare = _loaded(transformers.AutoModel, folder)
     return [bare(_normalized(waveform, encoder)).last_hidden_state[0] for waveform in waveforms]
+
+
+def _loaded(kind: Any, folder: Path, **more: Any) -> Any:
+    """A model of transformers, which has errors of a dozen classes for a folder that it does not like."""
+    try:
+        return kind.from_pretrained(folder, **more).eval()
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(f"{folder}: transformers cannot load it to compare with ({reason[0]})") from error
 
 
 def run_padded(network: Network, waveforms: list[Tensor]) -> Outputs:
@@ -134,6 +165,17 @@ def run_padded(network: Network, waveforms: list[Tensor]) -> Outputs:
     lengths = torch.tensor([len(waveform) for waveform in waveforms])
     values, frames = network(torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True), lengths)
     return [row[: int(count)] for row, count in zip(values, frames, strict=True)]
+
+
+def run_classifier_padded(network: Network, head: Mapping[str, Any], waveforms: list[Tensor]) -> Outputs:
+    """As `run_padded`, of a classifier with such a head: what `run_checkpoint` gives."""
+    if head["kind"] == "frames":
+        return run_padded(network, waveforms)
+    lengths = torch.tensor([len(waveform) for waveform in waveforms])
+    values, _, *more = network(torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True), lengths)
+    if head["kind"] == "x-vector":
+        values = torch.cat([values, more[0] / head["scale"]], 1)
+    return list(values[:, None])
 
 
 def _normalized(waveform: Tensor, encoder: AnyEncoder) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstwords.checkpoints.plain import PlainNetwork
+from firstwords.checkpoints.plain import PlainClassifier, PlainNetwork
 from firstwords.errors import CheckpointError, MissingExtraError
 
 ONNX = "model.onnx"
@@ -22,12 +22,12 @@ OPENVINO = "model.xml"
 PROTOBUF_BYTES = 1_800_000_000
 """Weights beyond this go into a file of their own: one ONNX file holds 2 GB at the most."""
 
-Network = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Waveforms (B, samples) as recorded and lengths (B,) to outputs (B, T, V) and valid frames (B,)."""
+Network = Callable[[Tensor, Tensor], tuple[Tensor, ...]]
+"""Waveforms (B, samples) as recorded and lengths (B,) to outputs (B, T, V), valid frames (B,), and what else it has."""
 
 
-def write_onnx(network: PlainNetwork, output: str, folder: Path) -> Path:
-    """Writes model.onnx, with inputs "waveforms" (B, samples) and "lengths" (B,), outputs `output` and "frames".
+def write_onnx(network: PlainNetwork | PlainClassifier, folder: Path) -> Path:
+    """Writes model.onnx, with inputs "waveforms" (B, samples) and "lengths" (B,), and the network's outputs by name.
 
     Raises:
         MissingExtraError: onnx or onnxscript is not installed.
@@ -35,7 +35,7 @@ def write_onnx(network: PlainNetwork, output: str, folder: Path) -> Path:
     """
     for package in ("onnx", "onnxscript"):
         _require(package, "onnx", "writing ONNX")
-    names = {"input_names": ["waveforms", "lengths"], "output_names": [output, "frames"]}
+    names = {"input_names": ["waveforms", "lengths"], "output_names": list(network.outputs)}
     with _quiet():
         program: Any = torch.onnx.export(_exported(network), **names, dynamo=True, verbose=False)  # type: ignore[arg-type]
     path = folder / ONNX
@@ -45,13 +45,15 @@ def write_onnx(network: PlainNetwork, output: str, folder: Path) -> Path:
     return path
 
 
-def write_openvino(network: PlainNetwork, folder: Path) -> Path:
+def write_openvino(network: PlainNetwork | PlainClassifier, folder: Path) -> Path:
     """Writes model.xml and model.bin, in float32. Raises MissingExtraError without openvino."""
     openvino = _require("openvino", "openvino", "writing OpenVINO")
     path = folder / OPENVINO
     with _quiet():
         model = openvino.convert_model(_exported(network))
     for name, port in zip(("waveforms", "lengths"), model.inputs, strict=True):
+        port.get_tensor().set_names({name})
+    for name, port in zip(network.outputs, model.outputs, strict=True):
         port.get_tensor().set_names({name})
     with _told(path):
         openvino.save_model(model, path, compress_to_fp16=False)
@@ -80,10 +82,9 @@ def open_onnx(path: Path) -> Network:
     except Exception as error:  # onnxruntime has a dozen classes for it
         raise CheckpointError(f"{path}: cannot be run ({error})") from error
 
-    def run(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def run(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         given = {"waveforms": waveforms.float().numpy(), "lengths": lengths.numpy().astype(np.int64)}
-        values, frames = session.run(None, given)
-        return torch.from_numpy(values), torch.from_numpy(frames)
+        return tuple(torch.from_numpy(value) for value in session.run(None, given))
 
     return run
 
@@ -93,17 +94,24 @@ def open_openvino(path: Path) -> Network:
     openvino = _require("openvino", "openvino", "running OpenVINO")
     compiled = openvino.compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
-    def run(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    def run(waveforms: Tensor, lengths: Tensor) -> tuple[Tensor, ...]:
         found = compiled([waveforms.float().numpy(), lengths.numpy().astype(np.int64)])
-        return torch.from_numpy(np.array(found[0])), torch.from_numpy(np.array(found[1]))
+        return tuple(torch.from_numpy(np.array(found[number])) for number in range(len(compiled.outputs)))
 
     return run
 
 
-def _exported(network: PlainNetwork) -> Any:
+def fewest_samples(network: PlainNetwork | PlainClassifier) -> int:
+    """How wide a batch must be at least; what is shorter is padded with zeros."""
+    return 2 * network.shortest
+
+
+def _exported(network: PlainNetwork | PlainClassifier) -> Any:
     """The graph of the network, for any number of utterances of any length."""
-    batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples", min=800)
-    example = (torch.zeros(2, 16_000), torch.tensor([16_000, 12_000]))
+    fewest = fewest_samples(network)
+    batch, samples = torch.export.Dim("batch"), torch.export.Dim("samples", min=fewest)
+    size = max(16_000, 2 * fewest)
+    example = (torch.zeros(2, size), torch.tensor([size, 3 * size // 4]))
     with _quiet():
         return torch.export.export(network.eval(), example, dynamic_shapes=({0: batch, 1: samples}, {0: batch}))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -41,11 +42,11 @@ def open_checkpoint(place: str | Path, adapter: str | None = None) -> tuple[Chec
         base, where = open_checkpoint(path)
         return with_adapter(base, small, str(place)), f"{where} with {small}"
     if path.is_dir() and is_huggingface(path) and not _has_run(path):
-        return read_huggingface(path, language=adapter), str(place)
+        return _huggingface(path, None, adapter), str(place)
     if path.suffix in PICKLES and path.is_file():
         return _pickled(path, adapter), str(place)
     if path.suffix == ".safetensors" and path.is_file() and not _is_ours(path):
-        return read_huggingface(_beside(path), path, adapter), str(place)
+        return _huggingface(_beside(path), path, adapter), str(place)
     path = checkpoint_path(path)
     checkpoint = read_checkpoint(path)
     if adapter is not None:
@@ -114,8 +115,28 @@ def _pickled(path: Path, adapter: str | None) -> Checkpoint:
     if is_fairseq(values):
         return read_fairseq(path, values)
     if (path.parent / CONFIG).is_file():
-        return read_huggingface(path.parent, path, adapter)
+        return _huggingface(path.parent, path, adapter)
     return read_fairseq(path, values)  # says what is wrong with it
+
+
+def _huggingface(folder: Path, weights: Path | None, language: str | None) -> Checkpoint:
+    try:
+        checkpoint = read_huggingface(folder, weights, language)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{folder}: {CONFIG} or a file beside it holds a value that no such model has "
+            f"({type(error).__name__}: {error})"
+        ) from error
+    announced = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("vocab_size")
+    if checkpoint.kind == "ctc" and language is None and announced is not None:
+        kept = checkpoint.state["imported"].get("outputs")
+        rows = len(checkpoint.weights["output.weight"]) if kept is None else sum(one is not None for one in kept)
+        if announced != rows:
+            raise CheckpointError(
+                f"{folder}: {CONFIG} says vocab_size = {announced!r}, the output layer (lm_head) has {rows} rows; they "
+                "belong to different models"
+            )
+    return checkpoint
 
 
 def _beside(path: Path) -> Path:

@@ -20,7 +20,7 @@ class Arguments:
     """A model from one format into another, run in both on a probe and refused where they differ.
 
     Read: runs of ours; Hugging Face folders, files and hub names (wav2vec 2.0, HuBERT, WavLM, with CTC, quantiser or
-    other heads); fairseq's .pt files of wav2vec 2.0. No code hidden in a file is run.
+    other heads); fairseq's .pt files of wav2vec, vq-wav2vec, wav2vec 2.0 and wav2vec-U. No code hidden in one is run.
     """
 
     source: tyro.conf.Positional[str]

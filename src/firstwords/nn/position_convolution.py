@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from firstwords.errors import ConfigError
+
 WIDE = 64
 """Kernels of so many frames go through Fourier space on a CPU in float32: at 128 two to five times as fast."""
 
@@ -21,6 +23,8 @@ class PositionConvolution(nn.Module):
 
     def __init__(self, dim: int, kernel: int, groups: int) -> None:
         super().__init__()
+        if kernel < 1:
+            raise ConfigError(f"transformer: position_kernel must be at least 1, found {kernel}")
         self.groups = groups
         self.direction = nn.Parameter(torch.randn(dim, dim // groups, kernel) * math.sqrt(4 / (kernel * dim)))
         self.gain = nn.Parameter(self.direction.detach().norm(dim=(0, 1), keepdim=True))
