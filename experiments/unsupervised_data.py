@@ -1,11 +1,11 @@
 """Synthetic speech for wav2vec-U: hours of espeak-ng in many voices, and text that nobody says.
 
-    python experiments/unsupervised_data.py TEXT OUT --hours 3.5 --voices 24
+    python experiments/unsupervised_data.py TEXT OUT --hours 3.5 --voices 24 [--variants m3 f2] [--no-rooms]
 
 OUT gets a corpus (train: most voices; test: voices and sentences that training has not heard; true phones in the
 manifest as `phones`, spelt as `unsupervised prepare` spells the text) and text.txt with the sentences that are left.
 The same command goes on where it was stopped. All voices speak American English, so that speech and text share their
-phones; they differ in vocal tract, pitch, rate, room and noise.
+phones; they differ in vocal tract (but with --variants: as many tracts as are named), pitch, rate, room and noise.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ def main() -> None:
     arguments.add_argument("--voices", type=int, default=24, help="that train")
     arguments.add_argument("--test-voices", type=int, default=4)
     arguments.add_argument("--language", default="en-us")
+    arguments.add_argument("--variants", nargs="+", help="espeak-ng's variants (vocal tracts); all without it")
+    arguments.add_argument("--no-rooms", action="store_true", help="no room and no noise")
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
     said, unsaid = divide(chosen.text.read_text(encoding="utf-8").splitlines(), chosen.seed)
-    speakers = voices(chosen.voices + chosen.test_voices, chosen.seed, (chosen.language,))
+    speakers = voices(chosen.voices + chosen.test_voices, chosen.seed, (chosen.language,), chosen.variants)
     test, train = speakers[: chosen.test_voices], speakers[chosen.test_voices :]
     begun = time.monotonic()
-    used = speak(chosen.out, "train", said, train, 3600 * chosen.hours, chosen.seed)
-    speak(chosen.out, "test", said[used:], test, 60 * chosen.test_minutes, chosen.seed)
+    rooms = not chosen.no_rooms
+    used = speak(chosen.out, "train", said, train, 3600 * chosen.hours, chosen.seed, rooms)
+    speak(chosen.out, "test", said[used:], test, 60 * chosen.test_minutes, chosen.seed, rooms)
     write_together(chosen.out)
     (chosen.out / "text.txt").write_text("\n".join(unsaid) + "\n", encoding="utf-8")
     utterances = read_manifest(chosen.out)
@@ -72,7 +75,9 @@ def divide(lines: list[str], seed: int) -> tuple[list[str], list[str]]:
     return speakable, [known[sentences[n]] for n in order[half:]]
 
 
-def speak(out: Path, split: str, sentences: list[str], speakers: list[Voice], seconds: float, seed: int) -> int:
+def speak(
+    out: Path, split: str, sentences: list[str], speakers: list[Voice], seconds: float, seed: int, rooms: bool
+) -> int:
     """Pieces of a split until there are `seconds` of it; returns how many sentences that took."""
     done, first = 0.0, 0
     while done < seconds:
@@ -82,7 +87,7 @@ def speak(out: Path, split: str, sentences: list[str], speakers: list[Voice], se
         folder = out / "pieces" / f"{split}-{first:06d}"
         if not (folder / MANIFEST_NAME).is_file():
             turn = (first // PIECE) % len(speakers)
-            make_corpus(folder, part, speakers[turn:] + speakers[:turn], split, seed=seed + first)
+            make_corpus(folder, part, speakers[turn:] + speakers[:turn], split, seed=seed + first, rooms=rooms)
         done += sum(u.duration or 0 for u in read_manifest(folder))
         first += PIECE
     return first

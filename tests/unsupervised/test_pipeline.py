@@ -85,7 +85,7 @@ def test_all_rates_are_of_the_same_speech(place: Place) -> None:
         speech = torch.from_numpy(without_silence(utterance.read()))
         with torch.inference_mode():
             raw = encoder(speech[None], layer=1)[0]
-        clusters, frames, _, _ = segmenter(raw.numpy())
+        clusters, frames, _, _, _ = segmenter(raw.numpy())
         stored = [prepared.features("valid", rate)[number] for rate in ("frames", "unpooled", "pooled")]
         merged = merge_runs(frames, clusters)
         for theirs, ours in zip(stored, (frames, merged, pool_pairs(merged)), strict=True):

@@ -29,9 +29,10 @@ class Arguments:
     text: Annotated[tuple[Path, ...], several("TEXT")]
     """Text files with a sentence a line (.gz too), of the language that is spoken."""
     encoder: str
-    """A run, a checkpoint, a Hugging Face folder or name, a fairseq .pt."""
+    """A run, a checkpoint, a Hugging Face folder or name, a fairseq .pt; or "mfcc": cepstra instead of a model."""
     layer: int
-    """Which block's output is taken, from 1: the middle ones tell phones apart best. fairseq's layer 14 is 15 here."""
+    """Which block's output is taken, from 1: the middle ones tell phones apart best. fairseq's layer 14 is 15 here.
+    With mfcc: 0."""
     out: Path
     """The prepared folder."""
     kind: Literal["1.0", "2.0"] = "1.0"

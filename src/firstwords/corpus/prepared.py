@@ -5,8 +5,9 @@
                                      second (1.0), or features as they are, 50 a second (2.0)
     train.mfcc-units.npy             2.0: int16, a cluster of MFCCs for each frame of train.npy, for the auxiliary loss
     unpooled/train.npy ...           1.0: segments before adjacent pairs were pooled, for decoding with a language model
-    frames/train.npy ...             1.0: the same features frame by frame, 50 a second, for the HMM
+    frames/train.npy ...             1.0: the same features frame by frame, 50 or 100 a second, for the HMM
     frames/train.clusters.npy        1.0: int16, the cluster of each frame
+    train.durations.npy              1.0: int16, the frames of each step of train.npy
     text/phones.txt                  text to learn from: a sentence a line, phones between spaces, <SIL> among them
     text/dict.txt                    a phone and its count a line, the most frequent first, <SIL> last
     text/phones.4.arpa.gz and .6     language models over phones, <SIL> among them
@@ -89,6 +90,16 @@ class Prepared:
         """1.0: (sum of T,) int16, the cluster of each frame of `features(split, "frames")`. Raises CorpusError."""
         frames = self.features(split, "frames")
         return _numbers(self.folder / "frames" / f"{split}.clusters.npy", len(frames.values))
+
+    def durations(self, split: str) -> np.ndarray:
+        """1.0: (sum of T,) int16, the frames that each pooled segment lasts. Raises CorpusError."""
+        pooled = self.train if split == "train" else self.valid
+        return _numbers(self.folder / f"{split}.durations.npy", len(pooled.values))
+
+    @property
+    def frame_seconds(self) -> float:
+        """From one frame to the next."""
+        return float(self.facts.get("frame_seconds", 0.02))
 
     def sentences(self) -> Iterator[list[str]]:
         """The phones of each sentence of the text, SILENCE among them. Raises CorpusError."""

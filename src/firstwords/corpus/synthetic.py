@@ -38,14 +38,22 @@ _MEN = (
 _PITCH_STEPS = (0, -16, 16, -8, 8)
 
 
-def voices(count: int, seed: int = 0, languages: Sequence[str] = ENGLISH) -> list[Voice]:
+def voices(
+    count: int, seed: int = 0, languages: Sequence[str] = ENGLISH, variants: Sequence[str] | None = None
+) -> list[Voice]:
     """`count` different voices, women and men in turn, no two alike in both variant and accent or in pitch.
 
     Different seeds shuffle variants, accents and manners. A longer list begins with the shorter one.
 
+    Args:
+        variants: espeak-ng's only of these names, which are its vocal tracts: the voices then take turns in them, and
+            differ in pitch, its range and rate only. None: all that sound like people and unlike each other.
+
     Raises:
         ConfigError: more voices than can be told apart.
     """
+    if variants is not None:
+        return _of_variants(count, seed, languages, variants)
     most = 2 * len(_WOMEN) * len(languages) * len(_PITCH_STEPS)
     if not 1 <= count <= most:
         raise ConfigError(
@@ -74,6 +82,26 @@ def voices(count: int, seed: int = 0, languages: Sequence[str] = ENGLISH) -> lis
     return chosen
 
 
+def _of_variants(count: int, seed: int, languages: Sequence[str], variants: Sequence[str]) -> list[Voice]:
+    if count < 1 or not variants or not languages:
+        raise ConfigError(
+            f"{count} voices of {len(variants)} variants in {len(languages)} languages: at least one each"
+        )
+    random = np.random.default_rng(seed)
+    return [
+        Voice(
+            name=f"voice{index:03d}",
+            language=languages[index // len(variants) % len(languages)],
+            variant=variants[index % len(variants)],
+            pitch=int(random.integers(30, 71)),
+            pitch_range=int(random.integers(35, 76)),
+            rate=int(random.integers(145, 196)),
+            word_gap=float(random.choice([0.0, 0.0, 0.01, 0.02])),
+        )
+        for index in range(count)
+    ]
+
+
 def demo_sentences() -> list[str]:
     """1,500 short English sentences from public-domain books, lower case, no punctuation but apostrophes."""
     text = importlib.resources.files("firstwords.corpus").joinpath("sentences_en.txt").read_text(encoding="utf-8")
@@ -88,6 +116,7 @@ def make_corpus(
     readings: int = 1,
     audio_format: Literal["wav", "flac"] = "wav",
     seed: int = 0,
+    rooms: bool = True,
 ) -> list[Utterance]:
     """Writes `sentences` as spoken by `voices` into the corpus folder `out` and its manifest.
 
@@ -99,6 +128,7 @@ def make_corpus(
 
     Args:
         audio_format: 16-bit WAV, or FLAC at half the size.
+        rooms: False: as espeak-ng says it, without room and noise.
 
     Returns:
         The utterances of this split.
@@ -120,7 +150,7 @@ def make_corpus(
         for reading in range(readings):
             voice = voices[(number + reading) % len(voices)]
             name = f"{split}-{voice.name}-{number:05d}"
-            samples, words = record(sentence, voice, np.random.default_rng([seed, zlib.crc32(name.encode())]))
+            samples, words = record(sentence, voice, np.random.default_rng([seed, zlib.crc32(name.encode())]), rooms)
             path = out / "audio" / voice.name / f"{name}.{audio_format}"
             _write(path, samples)
             extras: dict[str, Any] = {
@@ -146,8 +176,13 @@ def make_corpus(
     return made
 
 
-def record(text: str, voice: Voice, random: np.random.Generator) -> tuple[np.ndarray, list[SpokenWord]]:
+def record(
+    text: str, voice: Voice, random: np.random.Generator, rooms: bool = True
+) -> tuple[np.ndarray, list[SpokenWord]]:
     """`text` as a microphone might hear it: the voice a little different each time, in its room, with noise.
+
+    Args:
+        rooms: False leaves out room and noise.
 
     Returns:
         samples (samples,) float32 at 16 kHz, between 0.1 and 0.3 s of them before the first word and after the last,
@@ -169,10 +204,13 @@ def record(text: str, voice: Voice, random: np.random.Generator) -> tuple[np.nda
         ),
     )
     lead, tail = (round(seconds * SAMPLE_RATE) for seconds in random.uniform(0.1, 0.3, size=2))
-    samples = _in_room(np.pad(speech.samples, (lead, tail)), zlib.crc32(voice.name.encode()))
+    samples = np.pad(speech.samples, (lead, tail))
+    if rooms:
+        samples = _in_room(samples, zlib.crc32(voice.name.encode()))
     level = 10 ** (random.uniform(-30, -18) / 20)
     samples = samples * (level / (np.sqrt(np.mean(samples**2)) + 1e-9))
-    samples = samples + _noise(len(samples), random) * (level * 10 ** (-random.uniform(25, 45) / 20))
+    if rooms:
+        samples = samples + _noise(len(samples), random) * (level * 10 ** (-random.uniform(25, 45) / 20))
     samples = samples * min(1.0, 0.97 / np.abs(samples).max())
     shift = lead / SAMPLE_RATE
     words = [SpokenWord(word.text, word.start + shift, word.end + shift, word.phones) for word in speech.words]

@@ -1,7 +1,11 @@
-"""Frames to fewer, longer steps: runs of one cluster, then pairs (wav2vec-U section 4.2 and its published scripts)."""
+"""Frames to fewer, longer steps: runs of one cluster, then pairs (wav2vec-U section 4.2 and its published scripts).
+
+Or, ours: steps between the points where features change most.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -38,6 +42,43 @@ def held(features: Tensor, centroids: Tensor, cost: float) -> Tensor:
     for time in range(len(distances) - 1, 0, -1):
         path[time - 1] = came[time, path[time]]
     return path
+
+
+def change_points(features: Tensor, cost: float, longest: int) -> Tensor:
+    """First frames (S,) of the steps that (T, D) falls into, none longer than `longest` frames.
+
+    The squared distances of all frames to the means of their steps, with `cost` for every step, are least together:
+    exact, by dynamic programming. Not in the published recipe.
+    """
+    values = features.detach().double().cpu().numpy()
+    count, longest = len(values), min(longest, len(values))
+    sums = np.concatenate([np.zeros((1, values.shape[1])), values.cumsum(0)])
+    squares = np.append(0.0, np.square(values).sum(1).cumsum())
+    spread = np.full((count + 1, longest), np.inf)  # of the step of length l + 1 that ends before frame t
+    for length in range(1, longest + 1):
+        inside = np.square(sums[length:] - sums[:-length]).sum(1) / length
+        spread[length:, length - 1] = squares[length:] - squares[:-length] - inside
+    total, chosen = np.zeros(count + 1), np.zeros(count + 1, dtype=np.int64)
+    for end in range(1, count + 1):
+        reach = min(longest, end)
+        options = total[end - reach : end][::-1] + spread[end, :reach]
+        best = int(options.argmin())
+        total[end], chosen[end] = options[best] + cost, best + 1
+    starts = []
+    end = count
+    while end > 0:
+        end -= int(chosen[end])
+        starts.append(end)
+    return torch.tensor(starts[::-1], dtype=torch.long)
+
+
+def middle_means(features: Tensor, starts: Tensor) -> Tensor:
+    """The mean of each step without its first and last fifth: (T, D) and first frames (S,) to (S, D)."""
+    ends = torch.cat([starts[1:], starts.new_tensor([len(features)])])[: len(starts)]
+    margin = (ends - starts) // 5
+    sums = torch.cat([features.new_zeros(1, features.shape[1], dtype=torch.double), features.double().cumsum(0)])
+    low, high = starts + margin, ends - margin
+    return ((sums[high] - sums[low]) / (high - low)[:, None]).to(features.dtype)
 
 
 def pool_pairs(features: Tensor, drop_last: bool = False) -> Tensor:

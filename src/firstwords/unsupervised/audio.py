@@ -3,6 +3,7 @@
 Version 1.0 (wav2vec-U section 4): features of a middle layer, k-means over frames, principal components, the mean over
 every run of one cluster, the mean of every two neighbours. Version 2.0 takes the features as they are, and clusters of
 MFCCs as auxiliary targets. Unlike the published scripts k-means sees the same normalised waveforms as everything else.
+Ours is a second way to segments, from one change of the features to the next.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,21 +27,24 @@ from firstwords.encoder import Encoder, choose_device, load_encoder
 from firstwords.errors import AudioError, ConfigError
 from firstwords.nn.fitted import read_fitted, write_fitted
 from firstwords.nn.kmeans import assign, fit_kmeans, nearest
+from firstwords.nn.log_mel import HOP
 from firstwords.nn.mfcc import mfcc
 from firstwords.nn.pca import PCA, fit_pca
-from firstwords.nn.segments import held, merge_runs, pool_pairs
+from firstwords.nn.segments import change_points, held, merge_runs, middle_means, pool_pairs
 from firstwords.pauses import CHUNK, VOICE, VoiceDetector
+from firstwords.unsupervised.cepstra import MFCC, Cepstra
 
-MFCC_PER_FRAME = 2
-"""MFCCs come every 10 ms, features every 20. Source: wav2vec-U 2.0."""
-FRAME_SECONDS = 0.02
-"""From one of the encoder's features to the next."""
+LONGEST = 0.25
+"""Seconds of a step between two changes at most."""
+CHANGES_PER_SECOND = 15.0
+"""Steps a second between changes, where nobody says how many: what wav2vec-U's segments come to."""
 MEASURED_ON, HALVINGS = 100, 9
 """Utterances that steps are counted on, and how often an interval of prices is halved."""
 _AT_ONCE = 64
 """Utterances that are sorted by length before they go into batches."""
 
 SilenceRemoval = Literal["energy", "silero", "no"]
+Segmentation = Literal["clusters", "changes"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,9 @@ class AudioConfig:
     remove_silence: SilenceRemoval = "energy"
     """Silences are removed by our detector, by Silero's (the extra "vad"), or kept ("no": where the text marks pauses
     as they are, as in TIMIT)."""
+    segmentation: Segmentation = "clusters"
+    """1.0: segments are runs of one cluster, and the mean of every two, as published; or they last from one change of
+    the features to the next, for features that flicker between clusters, as those of small encoders and MFCCs do."""
     clusters: int = 128
     """1.0: of frames, by k-means. Source: wav2vec-U."""
     iterations: int = 50
@@ -57,8 +64,8 @@ class AudioConfig:
     restarts: int = 3
     """Of k-means. Source: wav2vec-U."""
     steps_per_second: float = 0.0
-    """1.0: how many steps the generator shall read, 14 for instance: leaving a cluster then has the price that makes
-    them so many, for encoders whose frames flicker between clusters. 0 takes each frame's nearest, as published."""
+    """1.0: how many steps the generator shall read, 14 for instance: leaving a cluster, or a change, then has the price
+    that makes them so many. 0 takes each frame's nearest cluster, as published; with changes it means 15."""
     dim: int = 512
     """1.0: principal components; all of them where features are narrower. Source: wav2vec-U."""
     mfcc_clusters: int = 64
@@ -97,7 +104,7 @@ class Listener:
     """An encoder that hears utterances without their silences.
 
     Args:
-        place: a run, checkpoint or foreign model.
+        place: a run, checkpoint or foreign model, or "mfcc" for cepstra.
         layer: which block's output, from 1; 0 is the input of the first. fairseq's layer 14 is 15 here.
         silence: how silences are removed.
         batch_seconds: most audio at once.
@@ -112,7 +119,8 @@ class Listener:
         self, place: str | Path, layer: int, silence: SilenceRemoval, batch_seconds: float = 60.0, device: str = "auto"
     ) -> None:
         self.device = choose_device(device)
-        self.encoder: Encoder = load_encoder(place, self.device)
+        self.encoder: Encoder | Cepstra = Cepstra() if str(place) == MFCC else load_encoder(place, self.device)
+        self.frame_seconds = self.encoder.stride / SAMPLE_RATE
         if not 0 <= layer <= self.encoder.layers:
             raise ConfigError(
                 f"--layer {layer}: {place} has {self.encoder.layers} blocks: 1 to {self.encoder.layers}, or 0 for the "
@@ -204,14 +212,17 @@ class Segmenter:
     """Features of frames to the three rates of version 1.0."""
 
     centroids: Tensor
-    """(clusters, D)."""
+    """(clusters, D), of frames, or with changes of segments."""
     components: PCA
     cost: float = 0.0
-    """Squared distance that leaving a cluster is worth; 0 takes every frame's nearest."""
+    """Squared distance that leaving a cluster, or a change, is worth; 0 takes every frame's nearest cluster."""
+    longest: int = 0
+    """Frames of a segment at most, if it lasts from one change to the next; 0: it is a run of one cluster."""
 
     def save(self, folder: Path) -> None:
         """Writes clusters.safetensors and components.safetensors. Raises CheckpointError."""
-        write_fitted(folder / "clusters.safetensors", "k-means", {"centroids": self.centroids}, {"cost": self.cost})
+        about = {"cost": self.cost, "longest": self.longest}
+        write_fitted(folder / "clusters.safetensors", "k-means", {"centroids": self.centroids}, about)
         self.components.save(folder / "components.safetensors")
 
     @staticmethod
@@ -219,24 +230,62 @@ class Segmenter:
         """What `save` wrote. Raises CheckpointError."""
         tensors, about = read_fitted(folder / "clusters.safetensors", "k-means")
         components = PCA.load(folder / "components.safetensors")
-        return Segmenter(tensors["centroids"], components, about.get("cost", 0.0))
+        return Segmenter(tensors["centroids"], components, about.get("cost", 0.0), about.get("longest", 0))
 
-    def __call__(self, features: np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Of features (T, D): clusters (T,), components of frames (T, dim), of runs (S, dim), of pairs of runs."""
+    def __call__(self, features: np.ndarray) -> Segmented:
+        """Of features (T, D)."""
         values = torch.from_numpy(np.array(features))
-        clusters = held(values, self.centroids, self.cost) if self.cost else assign(values, self.centroids)
         frames = self.components.apply(values)
+        if self.longest:
+            starts = change_points(values, self.cost, self.longest)
+            durations = torch.diff(starts, append=starts.new_tensor([len(values)]))
+            clusters = assign(middle_means(values, starts), self.centroids).repeat_interleave(durations)
+            segments = middle_means(frames, starts)
+            return Segmented(clusters, frames, segments, segments, durations)
+        clusters = held(values, self.centroids, self.cost) if self.cost else assign(values, self.centroids)
         segments = merge_runs(frames, clusters)
-        return clusters, frames, segments, pool_pairs(segments)
+        runs = torch.unique_consecutive(clusters, return_counts=True)[1]
+        durations = torch.nn.functional.pad(runs, (0, len(runs) % 2)).view(-1, 2).sum(1)
+        return Segmented(clusters, frames, segments, pool_pairs(segments), durations)
 
 
-def fit_segmenter(raw: Features, config: AudioConfig, device: str) -> Segmenter:
+class Segmented(NamedTuple):
+    """An utterance at the three rates of version 1.0."""
+
+    clusters: Tensor
+    """(T,) of each frame."""
+    frames: Tensor
+    """(T, dim) principal components."""
+    unpooled: Tensor
+    """(S, dim): means over runs of one cluster, or from one change to the next."""
+    pooled: Tensor
+    """(S', dim): what the generator reads, means of pairs of runs, or again from one change to the next."""
+    durations: Tensor
+    """(S',) frames of each step of `pooled`."""
+
+
+def fit_segmenter(raw: Features, config: AudioConfig, frame_seconds: float, device: str) -> Segmenter:
     """k-means and principal components over all frames of the training split (N, D), memory-mapped.
 
+    With changes k-means is over segments.
+
     Raises:
-        ConfigError: fewer frames than clusters.
+        ConfigError: fewer frames, or segments, than clusters.
     """
     config.check()
+    values, cost, longest = raw.values, 0.0, 0
+    if config.segmentation == "changes":
+        longest = max(1, round(LONGEST / frame_seconds))
+        cost = _cost(
+            raw, config.steps_per_second or CHANGES_PER_SECOND, frame_seconds, float(np.var(raw.values, 0).sum()),
+            lambda one, price: len(change_points(one, price, longest)),
+        )  # fmt: skip
+        values = np.concatenate([
+            middle_means(one, change_points(one, cost, longest)).numpy()
+            for one in (torch.from_numpy(np.array(part)) for part in track(raw, len(raw), "changes"))
+        ])  # fmt: skip
+        if len(values) < config.clusters:
+            raise ConfigError(f"--clusters {config.clusters}: there are {len(values)} segments only")
     passes = iter(
         track(range(config.restarts * (config.iterations + 1)), config.restarts * config.iterations, "k-means")
     )
@@ -246,26 +295,38 @@ def fit_segmenter(raw: Features, config: AudioConfig, device: str) -> Segmenter:
 
     tell()
     centroids = fit_kmeans(
-        raw.values, config.clusters, config.iterations, config.restarts, config.cluster_seed, device=device, tell=tell
+        values, config.clusters, config.iterations, config.restarts, config.cluster_seed, device=device, tell=tell
     )
-    cost = _cost(raw, centroids, config.steps_per_second) if config.steps_per_second else 0.0
-    return Segmenter(centroids, fit_pca(raw.values, min(config.dim, raw.dim)), cost)
+    if config.segmentation == "clusters" and config.steps_per_second:
+        some = torch.from_numpy(np.array(raw.values[:: max(1, len(raw.values) // 10_000)]))
+        scale = float(nearest(some, centroids)[0].mean())
+        cost = _cost(
+            raw, config.steps_per_second, frame_seconds, scale,
+            lambda one, price: -(-len(held(one, centroids, price).unique_consecutive()) // 2),
+        )  # fmt: skip
+    return Segmenter(centroids, fit_pca(raw.values, min(config.dim, raw.dim)), cost, longest)
 
 
-def _cost(raw: Features, centroids: Tensor, wanted: float) -> float:
-    """The price of leaving a cluster at which there are `wanted` steps a second, by halving an interval."""
+def _cost(
+    raw: Features, wanted: float, frame_seconds: float, scale: float, steps: Callable[[Tensor, float], int]
+) -> float:
+    """The price at which there are `wanted` steps a second, by halving an interval.
+
+    Args:
+        scale: a squared distance of the size that counts.
+        steps: how many steps an utterance has at a price.
+    """
     step = max(1, len(raw) // MEASURED_ON)
     some = [torch.from_numpy(np.array(raw[number])) for number in range(0, len(raw), step)]
-    seconds = sum(map(len, some)) * FRAME_SECONDS
+    seconds = sum(map(len, some)) * frame_seconds
 
     def rate(cost: float) -> float:
-        pairs = sum(-(-len(held(one, centroids, cost).unique_consecutive()) // 2) for one in some)
-        return pairs / seconds
+        return sum(steps(one, cost) for one in some) / seconds
 
-    low, high = 0.0, 32 * float(nearest(torch.cat(some), centroids)[0].mean())
+    low, high = 0.0, 32 * scale
     if rate(low) <= wanted:
         return low
-    for _ in track(range(HALVINGS), HALVINGS, "price of leaving a cluster"):
+    for _ in track(range(HALVINGS), HALVINGS, "price of a step"):
         middle = (low + high) / 2
         low, high = (middle, high) if rate(middle) > wanted else (low, middle)
     return high
@@ -273,18 +334,20 @@ def _cost(raw: Features, centroids: Tensor, wanted: float) -> float:
 
 def write_segments(raw: Features, segmenter: Segmenter, folder: Path, split: str) -> None:
     """The split's frames, clusters, segments and pooled segments."""
-    clusters = []
+    clusters, durations = [], []
     with (
         FeatureWriter(folder / "frames", split) as frames,
         FeatureWriter(folder / "unpooled", split) as unpooled,
         FeatureWriter(folder, split) as pooled,
     ):
         for name, values in track(zip(raw.ids, raw, strict=True), len(raw), f"segments of {split}"):
-            numbers, *parts = segmenter(values)
-            clusters.append(numbers.numpy())
-            for writer, part in zip((frames, unpooled, pooled), parts, strict=True):
+            found = segmenter(values)
+            clusters.append(found.clusters.numpy())
+            durations.append(found.durations.numpy())
+            for writer, part in zip((frames, unpooled, pooled), found[1:4], strict=True):
                 writer.add(name, part.numpy())
     write_numbers(folder / "frames" / f"{split}.clusters.npy", np.concatenate(clusters or [np.zeros(0)]))
+    write_numbers(folder / f"{split}.durations.npy", np.concatenate(durations or [np.zeros(0)]))
 
 
 def write_mfcc_units(
@@ -292,7 +355,7 @@ def write_mfcc_units(
 ) -> None:
     """A cluster of MFCCs for each frame of the training features, folder/train.mfcc-units.npy; -1 where there is none.
 
-    MFCCs are of the same speech without silences, every second one of them.
+    MFCCs are of the same speech without silences; where features come every 20 ms, every second one of them.
     """
     features = read_features(folder, "train")
     by_id = {utterance.id: utterance for utterance in utterances}
@@ -312,7 +375,7 @@ def write_mfcc_units(
     centroids = fit_kmeans(stored.values, config.mfcc_clusters, config.iterations, config.restarts, config.cluster_seed)
     units = np.full(len(features.values), -1, dtype=np.int16)
     for number, values in enumerate(stored):
-        chosen = assign(torch.from_numpy(np.array(values[::MFCC_PER_FRAME])), centroids).numpy()
+        chosen = assign(torch.from_numpy(np.array(values[:: listener.encoder.stride // HOP])), centroids).numpy()
         first, last = features.offsets[number : number + 2]
         count = min(last - first, len(chosen))
         units[first : first + count] = chosen[:count]

@@ -194,8 +194,8 @@ def features_of(
     with FeatureWriter(scratch, rate) as writer:
         for utterance, values in listener(utterances, lambda u, why: skipped.add(u.id, why)):
             if segmenter is not None:
-                _, _, segments, pairs = segmenter(values)
-                values = (pairs if rate == "pooled" else segments).numpy()
+                found = segmenter(values)
+                values = (found.pooled if rate == "pooled" else found.unpooled).numpy()
             writer.add(utterance.id, values)
     return read_features(scratch, rate)
 

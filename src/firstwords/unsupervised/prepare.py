@@ -24,7 +24,6 @@ from firstwords.text.normalization import normalize_text
 from firstwords.text.phonemes import look_up, pronounce, read_pronunciations
 from firstwords.training.data import Skipped, choose_splits, fingerprint, read_corpora, with_durations
 from firstwords.unsupervised.audio import (
-    FRAME_SECONDS,
     AudioConfig,
     Listener,
     fit_segmenter,
@@ -32,6 +31,7 @@ from firstwords.unsupervised.audio import (
     write_segments,
     write_speech_features,
 )
+from firstwords.unsupervised.cepstra import MFCC
 from firstwords.unsupervised.steps import Steps, digest, stamp
 from firstwords.unsupervised.text import FEW_SENTENCES, TextConfig, TextSummary, prepare_text
 
@@ -48,9 +48,9 @@ class PrepareConfig:
     """How a prepared folder is made."""
 
     encoder: str
-    """A run, a checkpoint, a Hugging Face folder or name, a fairseq .pt."""
+    """A run, a checkpoint, a Hugging Face folder or name, a fairseq .pt; or "mfcc", cepstra instead of a model."""
     layer: int
-    """Which block's output is taken, from 1; fairseq's layer 14 is 15 here."""
+    """Which block's output is taken, from 1; fairseq's layer 14 is 15 here. Cepstra have no layer but 0."""
     kind: Kind = "1.0"
     """1.0: segments of principal components; 2.0: features as they are."""
     text: TextConfig = field(default_factory=TextConfig)
@@ -109,7 +109,7 @@ def prepare(corpora: Sequence[Path], texts: Sequence[Path], out: Path, config: P
     else:
         _frames(steps, splits, speech, config, skipped)
     _true_phones(steps, splits, heard, config)
-    prepared_warnings = _warnings(steps, texts)
+    prepared_warnings = _warnings(steps, config)
     recorded = {split: {"utterances": len(part), "hours": round(sum(u.duration or 0 for u in part) / 3600, 4)}
                 for split, part in splits.items()}  # fmt: skip
     steps.facts |= {"finished": True, "recorded": recorded, "warnings": prepared_warnings, "config": to_dict(config),
@@ -141,21 +141,26 @@ def _segments(
         audio.dim,
         audio.cluster_seed,
         audio.steps_per_second,
+        audio.segmentation,
+        "durations",  # written since they are told of changes too
     ]
     if steps.current("segments", fitted):
         return
     raw = out / "raw"
     if steps.due("features", speech, there=all(have_features(raw, split) for split in SPLITS)):
-        _listen(splits, raw, digest(speech), config, skipped)
-        steps.finish("features", **_amounts(raw))
+        seconds = _listen(splits, raw, digest(speech), config, skipped)
+        steps.finish("features", **_amounts(raw, seconds))
     if steps.due("segments", fitted):
         features = read_features(raw, "train")
-        segmenter = fit_segmenter(features, audio, choose_device(config.device))
+        seconds = steps.facts.get("frame_seconds", 0.02)
+        segmenter = fit_segmenter(features, audio, seconds, choose_device(config.device))
         segmenter.save(out)
         for split in SPLITS:
             write_segments(read_features(raw, split), segmenter, out, split)
-        steps.finish("segments", dim=min(audio.dim, features.dim), encoder_dim=features.dim, clusters=audio.clusters,
-                     variance_kept=float(segmenter.components.shares.sum()))  # fmt: skip
+        steps.finish(
+            "segments", dim=min(audio.dim, features.dim), encoder_dim=features.dim, clusters=audio.clusters,
+            segmentation=audio.segmentation, variance_kept=float(segmenter.components.shares.sum()),
+        )  # fmt: skip
     if not config.keep_raw:
         shutil.rmtree(raw, ignore_errors=True)
 
@@ -166,9 +171,9 @@ def _frames(
     """Version 2.0."""
     out, audio = steps.folder, config.audio
     if steps.due("features", speech):
-        _listen(splits, out, digest(speech), config, skipped)
+        seconds = _listen(splits, out, digest(speech), config, skipped)
         dim = read_features(out, "train").dim
-        steps.finish("features", dim=dim, encoder_dim=dim, **_amounts(out))
+        steps.finish("features", dim=dim, encoder_dim=dim, **_amounts(out, seconds))
     depends = [speech, audio.mfcc_clusters, audio.iterations, audio.restarts, audio.cluster_seed]
     if steps.due("mfcc-units", depends):
         listener = Listener(config.encoder, config.layer, audio.remove_silence, audio.batch_seconds, config.device)
@@ -179,8 +184,8 @@ def _frames(
 
 def _listen(
     splits: dict[str, list[Utterance]], folder: Path, key: str, config: PrepareConfig, skipped: Skipped
-) -> None:
-    """The encoder's features of both splits."""
+) -> float:
+    """The encoder's features of both splits; returns the seconds from one to the next."""
     audio = config.audio
     listener = Listener(config.encoder, config.layer, audio.remove_silence, audio.batch_seconds, config.device)
     for split, utterances in splits.items():
@@ -190,14 +195,16 @@ def _listen(
                 f"none of {len(utterances)} utterances of {split} has speech that could be found; the first reasons:\n"
                 f"{skipped}\nIf they do hold speech, keep the silences: --remove-silence no"
             )
+    return listener.frame_seconds
 
 
-def _amounts(folder: Path) -> dict[str, Any]:
+def _amounts(folder: Path, frame_seconds: float) -> dict[str, Any]:
     """Utterances and hours of speech left without silences."""
     lengths = {split: read_features(folder, split).lengths for split in SPLITS}
     return {
         "utterances": {split: len(one) for split, one in lengths.items()},
-        "hours": {split: round(float(one.sum()) * FRAME_SECONDS / 3600, 4) for split, one in lengths.items()},
+        "hours": {split: round(float(one.sum()) * frame_seconds / 3600, 4) for split, one in lengths.items()},
+        "frame_seconds": frame_seconds,
     }
 
 
@@ -239,7 +246,7 @@ def true_phones(utterances: Sequence[Utterance], known: set[str], text: TextConf
         return {}  # they would only be logged
 
 
-def _warnings(steps: Steps, texts: Sequence[Path]) -> list[str]:
+def _warnings(steps: Steps, config: PrepareConfig) -> list[str]:
     """What makes it likely that training will not converge."""
     facts, found = steps.facts, []
     utterances, hours = facts["utterances"]["train"], facts["hours"]["train"]
@@ -265,9 +272,10 @@ def _warnings(steps: Steps, texts: Sequence[Path]) -> list[str]:
     if facts["kind"] == "1.0" and rate > MOST_STEPS:
         found.append(
             f"{rate:.0f} steps a second, where 14 are wanted and 25 are known to fail: neighbouring frames are often "
-            "in different clusters. Make the steps longer: --steps-per-second 14; or take another layer"
+            "in different clusters. Make the steps longer: --steps-per-second 14; or --segmentation changes; or take "
+            "another layer"
         )
-    if facts["kind"] == "1.0" and facts["dim"] < 512:
+    if facts["kind"] == "1.0" and facts["dim"] < 512 and config.encoder != MFCC:
         found.append(
             f"segments have {facts['dim']} dimensions: the encoder's features have {facts['encoder_dim']}, and the "
             "published generators read 512"

@@ -28,7 +28,7 @@ from firstwords.text.normalization import normalize_text
 from firstwords.training.convergence import believed
 from firstwords.training.data import read_corpora
 from firstwords.training.run import BEST, STATUS
-from firstwords.unsupervised.audio import FRAME_SECONDS, spoken
+from firstwords.unsupervised.audio import spoken
 from firstwords.unsupervised.decode import PhoneModel
 from firstwords.unsupervised.diagnostics import Purity, frame_phones, purity_of
 from firstwords.unsupervised.prepare import settings_of
@@ -164,7 +164,11 @@ def find_truth(prepared: Prepared) -> Truth | None:
             return None  # too little, or phones that do not fit: this is beside the point of a run
         shown = shown_utterance(prepared)
         labels = placed[shown]
-        spans = [] if labels is None else spans_of(labels, prepared.phones, np.arange(len(labels) + 1) * FRAME_SECONDS)
+        spans = (
+            []
+            if labels is None
+            else spans_of(labels, prepared.phones, np.arange(len(labels) + 1) * prepared.frame_seconds)
+        )
         found = Truth(_key(prepared), purity, prepared.valid.ids[shown], tuple(spans))
         write_lines(prepared.folder / TRUTH, [json.dumps(to_dict(found), ensure_ascii=False)])
     return found
@@ -185,7 +189,7 @@ def read_truth(prepared: Prepared) -> Truth | None:
 def shown_utterance(prepared: Prepared) -> int:
     """The valid utterance whose speech is nearest to `SHOWN_SECONDS`."""
     lengths = prepared.features("valid", "frames").lengths if _whole(prepared) else prepared.valid.lengths
-    return int(np.abs(lengths * FRAME_SECONDS - SHOWN_SECONDS).argmin())
+    return int(np.abs(lengths * prepared.frame_seconds - SHOWN_SECONDS).argmin())
 
 
 def _key(prepared: Prepared) -> str:
@@ -221,11 +225,14 @@ def _speech(prepared: Prepared, said: dict[str, list[str]] | None = None) -> lis
 
     rates = {"frames": "speech without silences, frames"}
     if prepared.kind == "1.0":
-        rates |= {"unpooled": "runs of one cluster", "pooled": "pairs of runs, which the generator reads"}
+        if facts.get("segmentation") == "changes":
+            rates |= {"pooled": "from one change to the next, which the generator reads"}
+        else:
+            rates |= {"unpooled": "runs of one cluster", "pooled": "pairs of runs, which the generator reads"}
     for rate, name in rates.items():
         rows.append(row(name, {s: len(prepared.features(s, rate).values) for s in SPLITS}))  # type: ignore[arg-type]
     if said:
-        seconds = prepared.features("valid", "frames").lengths[: len(said)].sum() * FRAME_SECONDS
+        seconds = prepared.features("valid", "frames").lengths[: len(said)].sum() * prepared.frame_seconds
         for name, phones in (("phones that the generator says", said), ("true phones", prepared.valid_phones or {})):
             if known := [phones[one] for one in said if one in phones]:
                 rate = sum(map(len, known)) / seconds * len(said) / len(known)
@@ -321,8 +328,8 @@ def _drawn(model: PhoneModel, number: int, utterance: Utterance | None, truth: T
     }
     if truth is not None and truth.shown == utterance.id and truth.spans:
         rows["truth"] = truth.spans
-    seconds = prepared.features("valid", "frames").lengths[number] * FRAME_SECONDS
-    return draw_said(samples[: round((seconds + FRAME_SECONDS) * SAMPLE_RATE)], rows, SILENCE)
+    seconds = prepared.features("valid", "frames").lengths[number] * prepared.frame_seconds
+    return draw_said(samples[: round((seconds + prepared.frame_seconds) * SAMPLE_RATE)], rows, SILENCE)
 
 
 def _samples(

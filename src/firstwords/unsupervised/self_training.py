@@ -35,6 +35,7 @@ from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.hmm import HMMConfig, TrainedHMM, log_posteriors, train_hmm
 from firstwords.training.phone_choice import Judgement, PhoneJudge
 from firstwords.training.run import BEST
+from firstwords.unsupervised.cepstra import MFCC
 from firstwords.unsupervised.decode import (
     Decoded,
     Emissions,
@@ -63,6 +64,9 @@ class SelfTrainConfig:
     """Of the HMM's log densities. Source: Kaldi searches 1/7 to 1/17."""
     beam: int = 50
     """Hypotheses kept at each step."""
+    encoder: str = ""
+    """What is fine-tuned: a run, a checkpoint, a model of others, or "log-mel" for a network that starts anew. Empty:
+    the encoder that was prepared with; "log-mel" where that were cepstra."""
     ctc: CTC_UNITS = "letters"
     """What the recogniser writes: letters of the words read, phones, or no recogniser."""
     processes: int | None = None
@@ -253,7 +257,8 @@ class _Work:
             for line in labelled(labels[split], [self.utterances[n] for n in labels[split].phones], split)
         ]  # fmt: skip
         write_manifest(lines, folder / MANIFEST_NAME)
-        source = settings_of(self.prepared).encoder
+        prepared_with = settings_of(self.prepared).encoder
+        source = self.config.encoder or ("log-mel" if prepared_with == MFCC else prepared_with)
         if code := finetune([folder], source, self.out / "ctc", recipe):
             self.code = code
             return []

@@ -8,7 +8,6 @@ import numpy as np
 
 from firstwords.corpus.prepared import Prepared
 from firstwords.models.wav2vec_u import Wav2VecUConfig
-from firstwords.unsupervised.audio import FRAME_SECONDS
 
 
 class Span(NamedTuple):
@@ -22,14 +21,14 @@ class Span(NamedTuple):
 def segment_edges(prepared: Prepared, split: str, number: int) -> np.ndarray:
     """(T + 1,) seconds: where each of an utterance's pooled segments begins, and the end of the last.
 
-    Version 1.0: pairs of runs of one cluster; 2.0: frames. Raises CorpusError where files are missing.
+    Of version 2.0 they are frames. Raises CorpusError where files are missing.
     """
+    pooled = prepared.features(split)
     if prepared.kind == "2.0":
-        return np.arange(len(prepared.features(split)[number]) + 1) * FRAME_SECONDS
-    first, last = prepared.features(split, "frames").offsets[number : number + 2]
-    clusters = np.asarray(prepared.clusters(split)[first:last])
-    starts = np.flatnonzero(np.concatenate([[True], clusters[1:] != clusters[:-1]]))
-    return np.append(starts[::2], len(clusters)) * FRAME_SECONDS
+        return np.arange(len(pooled[number]) + 1) * prepared.frame_seconds
+    first, last = pooled.offsets[number : number + 2]
+    frames: np.ndarray = np.append(0, np.cumsum(prepared.durations(split)[first:last], dtype=np.int64))
+    return frames * prepared.frame_seconds
 
 
 def said_spans(best: np.ndarray, phones: tuple[str, ...], config: Wav2VecUConfig, edges: np.ndarray) -> list[Span]:

@@ -1,0 +1,38 @@
+"""Cepstra where an encoder is expected: what wav2vec-U reads when no model has listened long enough to be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from firstwords.nn.log_mel import HOP, WINDOW
+from firstwords.nn.mfcc import CEPSTRA, mfcc
+
+MFCC = "mfcc"
+"""What is named instead of an encoder."""
+WEIGHTS = (1.0, 0.3, 0.1)
+"""Of cepstra, deltas and their deltas, once each has unit variance. Ours: docs/results/unsupervised.md."""
+
+
+class Cepstra(nn.Module):
+    """39 Mel-frequency cepstra and derivatives every 10 ms, mean 0 and the deviations `WEIGHTS` in each utterance."""
+
+    dim = 3 * CEPSTRA
+    layers = 0
+    stride = HOP
+
+    def frames(self, samples: Any) -> Any:
+        """Frames that so many samples give."""
+        return (samples - WINDOW) // HOP + 1
+
+    def forward(self, waveforms: Tensor, lengths: Tensor, layer: int | None = None) -> Tensor:
+        """(B, samples) at 16 kHz and (B,) to (B, T, 39), zeros in the padding; there is no layer but 0."""
+        weights = torch.tensor(WEIGHTS, device=waveforms.device).repeat_interleave(CEPSTRA)
+        heard = []
+        for samples, length in zip(waveforms, lengths.tolist(), strict=True):
+            values = mfcc(samples[:length])
+            deviation, mean = torch.std_mean(values, 0, correction=0)
+            heard.append((values - mean) / (deviation + 1e-5) * weights)
+        return nn.utils.rnn.pad_sequence(heard, batch_first=True)
