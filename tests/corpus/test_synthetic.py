@@ -131,6 +131,22 @@ def test_a_corpus_grows_by_splits_and_is_the_same_again(tmp_path: Path) -> None:
     assert max(levels) > 1.2 * min(levels)
 
 
+@needs_espeak
+def test_voices_of_one_vocal_tract_without_rooms(tmp_path: Path) -> None:
+    people = voices(5, languages=("en-us",), variants=("m3", "f2"))
+    assert [voice.variant for voice in people] == ["m3", "f2", "m3", "f2", "m3"]
+    assert len({(voice.pitch, voice.rate, voice.pitch_range) for voice in people}) == 5
+    assert people == voices(9, languages=("en-us",), variants=("m3", "f2"))[:5]
+    dry, wet = (
+        make_corpus(tmp_path / name, ["it was a quiet day"], people[:1], rooms=rooms)[0]
+        for name, rooms in (("dry", False), ("wet", True))
+    )
+    assert dry.extras == wet.extras and dry.duration == wet.duration
+    assert np.abs(dry.read()[:1500]).max() == 0 < np.abs(wet.read()[:1500]).max()
+    with pytest.raises(ConfigError, match="at least one"):
+        voices(3, variants=())
+
+
 @pytest.mark.parametrize(("sentences", "people", "readings"), [([], 1, 1), (["a"], 0, 1), (["a"], 1, 2)])
 def test_a_corpus_needs_sentences_and_voices(tmp_path: Path, sentences: list[str], people: int, readings: int) -> None:
     with pytest.raises(ConfigError):

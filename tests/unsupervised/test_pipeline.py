@@ -15,7 +15,7 @@ import torch
 from tiny import pretrain
 
 from firstwords.cli import main
-from firstwords.corpus.feature_store import FeatureWriter
+from firstwords.corpus.feature_store import FeatureWriter, read_features
 from firstwords.corpus.manifest import read_manifest
 from firstwords.corpus.prepared import read_prepared, write_numbers
 from firstwords.corpus.synthetic import demo_sentences, make_corpus, voices
@@ -27,9 +27,11 @@ from firstwords.nn.segments import merge_runs, pool_pairs
 from firstwords.recognizer import Recognizer
 from firstwords.training.data import Skipped
 from firstwords.unsupervised.audio import Listener, Segmenter
+from firstwords.unsupervised.cepstra import WEIGHTS, Cepstra
 from firstwords.unsupervised.decode import PhoneModel, features_of, prepared_features
 from firstwords.unsupervised.diagnostics import ProbeConfig, cluster_purity, linear_probe, purity
 from firstwords.unsupervised.readings import DecoderParts, greedy_phones, text_floor, tuned
+from firstwords.unsupervised.times import segment_edges
 
 
 class Place(NamedTuple):
@@ -135,6 +137,48 @@ def test_steps_come_as_fast_as_asked(place: Place, tmp_path: Path) -> None:
     assert rates[0] > 18 and rates[14] == pytest.approx(14, abs=1.0) and rates[100] == rates[0]
 
 
+@pytest.fixture(scope="module")
+def cepstra(place: Place) -> Path:
+    """Prepared with cepstra, steps from change to change."""
+    out = place.prepared.parent / "cepstra"
+    changes = ["--encoder", "mfcc", "--layer", 0, "--segmentation", "changes", "--dim", 512]
+    assert prepare(*settings(place), *changes, "--out", out) == 0
+    return out
+
+
+def test_steps_between_changes_of_cepstra(place: Place, cepstra: Path, tmp_path: Path) -> None:
+    """As many as wanted, as long as said, the same for other recordings; all frames belong to one."""
+    prepared = read_prepared(cepstra)
+    assert prepared.frame_seconds == 0.01 and prepared.train.dim == 39
+    assert len(prepared.train.values) / (3600 * prepared.facts["hours"]["train"]) == pytest.approx(15, abs=1)
+    frames = prepared.features("valid", "frames")
+    durations = prepared.durations("valid")
+    assert durations.sum() == len(frames.values) and durations.min() >= 1 and durations.max() <= 25
+    for number, samples in enumerate(without_silence(u.read()) for u in read_manifest(place.corpus, ["dev"])):
+        edges = segment_edges(prepared, "valid", number)
+        assert len(edges) == prepared.valid.lengths[number] + 1 and (np.diff(edges) > 0).all()
+        assert edges[-1] == pytest.approx(len(samples) / 16_000, abs=0.03)
+        first = round(float(edges[0]) * 100), round(float(edges[1]) * 100)
+        middle = frames[number][first[0] + (first[1] - first[0]) // 5 : first[1] - (first[1] - first[0]) // 5].mean(0)
+        np.testing.assert_allclose(prepared.valid[number][0], middle, atol=1e-5)
+    anew = features_of(prepared, read_manifest(place.corpus, ["dev"]), "pooled", tmp_path, Skipped(), "cpu")
+    np.testing.assert_allclose(anew.values, prepared.valid.values, atol=1e-5)
+
+
+def test_cepstra_stand_where_an_encoder_does(place: Place) -> None:
+    """Alone as in a batch; every utterance brought to the same mean and deviations, whatever its level."""
+    first, second = (torch.from_numpy(u.read()) for u in read_manifest(place.corpus, ["dev"])[:2])
+    lengths = torch.tensor([len(first), len(second)])
+    together = Cepstra()(torch.nn.utils.rnn.pad_sequence([first, second], batch_first=True), lengths)
+    for row, samples in zip(together, (first, second), strict=True):
+        alone = Cepstra()(0.1 * samples[None], torch.tensor([len(samples)]))[0]
+        assert len(alone) == Cepstra().frames(len(samples))
+        torch.testing.assert_close(row[: len(alone)], alone, atol=1e-3, rtol=0)
+        torch.testing.assert_close(alone.mean(0), torch.zeros(39), atol=1e-4, rtol=0)
+        wanted = torch.tensor(WEIGHTS).repeat_interleave(13)
+        torch.testing.assert_close(alone.std(0, correction=0), wanted, atol=1e-3, rtol=0)
+
+
 def test_features_go_on_where_they_were_stopped(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
     whole = Listener.__call__
@@ -205,6 +249,8 @@ def test_what_cannot_be_prepared_is_told(place: Place, tmp_path: Path, capsys: p
     base = [*settings(place), "--out", tmp_path / "out"]
     assert "no language 'en-uk' in espeak-ng; near: en-us" in wrong(capsys, *base, "--language", "en-uk")
     assert "has 2 blocks: 1 to 2" in wrong(capsys, *base, "--layer", 7)
+    assert "cepstra have no blocks: --layer 0" in wrong(capsys, *base, "--encoder", "mfcc")
+    assert "segments only" in wrong(capsys, *base, "--segmentation", "changes", "--clusters", 9999)
     cyrillic = tmp_path / "ru.txt"
     cyrillic.write_text("это было так давно\n" * 9)
     assert "written in Cyrillic" in wrong(capsys, *base, "--text", cyrillic)
@@ -305,6 +351,7 @@ def test_self_training_goes_through_all_its_steps_once(
     ]  # fmt: skip
     hmm = ["--rounds", 1, "--hmm.gaussians", 1, "--hmm.viterbi-rounds", 1, "--hmm.em-rounds", 1, "--hmm.lda", 0]
     arguments = ["self-train", gan, place.corpus, "--out", out, *hmm, "--beam", 4, "--device", "cpu", *recognizer]
+    assert run(*arguments, "--beam", 0) == 2 and "beam below 1" in capsys.readouterr().err
     assert run(*arguments) == 0
     table = json.loads((out / "table.json").read_text())
     steps = ["generator, greedy", "generator, phone model", "HMM 1, phone model", "HMM, words"]
@@ -319,6 +366,30 @@ def test_self_training_goes_through_all_its_steps_once(
     assert run(*arguments) == 0
     assert (out / "hmm1" / "hmm.safetensors").stat().st_mtime_ns == labels
     assert json.loads((out / "table.json").read_text()) == table
+
+
+def test_self_training_on_some_utterances_of_cepstra(
+    place: Place, cepstra: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """HMMs see a frame in 20 ms of as many utterances as were asked for; the recogniser needs an encoder."""
+    gan, out = tmp_path / "gan", tmp_path / "words"
+    sweep = "--steps 2 --batch 4 --discriminator.dim 8 --grid.seeds 0 --grid.gradient 1.5 --grid.smoothness 0.5 " \
+            "--grid.diversity 2.0 --choice.validate-every 2 --save-every 2 --device cpu"  # fmt: skip
+    assert main(["unsupervised", "train", str(cepstra), "--out", str(gan), *sweep.split()]) == 0
+    small = "--utterances 5 --rounds 1 --hmm.gaussians 1 --hmm.viterbi-rounds 1 --hmm.em-rounds 0 --hmm.lda 0 " \
+            "--beam 4 --device cpu --recognizer.steps 1 --recognizer.training.validate-every 1 " \
+            "--recognizer.training.workers 1 --recognizer.training.device cpu " \
+            "--recognizer.adapt.fresh-blocks 0"  # fmt: skip
+    arguments = ["self-train", gan, place.corpus, "--out", out, *small.split()]
+    assert run(*arguments) == 2 and "name an encoder" in capsys.readouterr().err
+    assert run(*arguments, "--encoder", place.encoder) == 0
+    learnt = (out / "labels" / "hmm1.train.tsv").read_text().splitlines()
+    ids = read_prepared(cepstra).train.ids
+    assert [line.split("\t")[0] for line in learnt] == [ids[n] for n in (0, 3, 6, 10, 13)]
+    stored = read_features(out / "frames", "train")
+    np.testing.assert_array_equal(stored[3], read_prepared(cepstra).features("train", "frames")[3][::2])
+    assert len(read_manifest(out / "pseudo", ["train"])) <= 5
+    assert Recognizer.load(out / "ctc", "cpu").alphabet.units == "characters"
 
 
 def test_a_model_of_another_folder_is_refused(

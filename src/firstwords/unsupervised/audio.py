@@ -121,6 +121,8 @@ class Listener:
         self.device = choose_device(device)
         self.encoder: Encoder | Cepstra = Cepstra() if str(place) == MFCC else load_encoder(place, self.device)
         self.frame_seconds = self.encoder.stride / SAMPLE_RATE
+        if str(place) == MFCC and layer:
+            raise ConfigError(f"--layer {layer}: cepstra have no blocks: --layer 0")
         if not 0 <= layer <= self.encoder.layers:
             raise ConfigError(
                 f"--layer {layer}: {place} has {self.encoder.layers} blocks: 1 to {self.encoder.layers}, or 0 for the "

@@ -14,6 +14,9 @@ MFCC = "mfcc"
 """What is named instead of an encoder."""
 WEIGHTS = (1.0, 0.3, 0.1)
 """Of cepstra, deltas and their deltas, once each has unit variance. Ours: docs/results/unsupervised.md."""
+LEVEL = 0.05
+"""Root mean square that every utterance is brought to first, so that the least energy that bands can have, some 60 dB
+below its speech, is the same for quiet and for loud recordings. Ours."""
 
 
 class Cepstra(nn.Module):
@@ -32,7 +35,8 @@ class Cepstra(nn.Module):
         weights = torch.tensor(WEIGHTS, device=waveforms.device).repeat_interleave(CEPSTRA)
         heard = []
         for samples, length in zip(waveforms, lengths.tolist(), strict=True):
-            values = mfcc(samples[:length])
+            heard_samples = samples[:length].float()
+            values = mfcc(heard_samples * (LEVEL / (heard_samples.square().mean().sqrt() + 1e-9)))
             deviation, mean = torch.std_mean(values, 0, correction=0)
             heard.append((values - mean) / (deviation + 1e-5) * weights)
         return nn.utils.rnn.pad_sequence(heard, batch_first=True)

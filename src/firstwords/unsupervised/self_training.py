@@ -24,7 +24,7 @@ from firstwords.corpus.manifest import MANIFEST_NAME, write_manifest
 from firstwords.corpus.prepared import SILENCE, SPLITS, Prepared
 from firstwords.corpus.utterance import Utterance
 from firstwords.decoding.options import DecoderConfig
-from firstwords.errors import CorpusError
+from firstwords.errors import ConfigError, CorpusError
 from firstwords.nn.pca import fit_pca
 from firstwords.recognizer import Recognizer
 from firstwords.report.preparation import Stage
@@ -50,6 +50,8 @@ from firstwords.unsupervised.readings import error_rate
 from firstwords.unsupervised.steps import read_steps, stamp
 
 FACTS = "self-training.json"
+FRAME_SECONDS = 0.02
+"""From one of the HMM's frames to the next, as wav2vec 2.0's features come."""
 CTC_UNITS = Literal["letters", "phones", "none"]
 
 
@@ -57,6 +59,9 @@ CTC_UNITS = Literal["letters", "phones", "none"]
 class SelfTrainConfig:
     """What is done with a sweep's chosen member."""
 
+    utterances: int = 0
+    """Training utterances that are read and learnt from, spread over all of them; 0: all. Kaldi's stages in wav2vec-U
+    begin with 2,000."""
     rounds: int = 2
     """HMMs, each learning from what the one before reads. Source: Kaldi's stages in wav2vec-U."""
     hmm: HMMConfig = field(default_factory=HMMConfig)
@@ -65,12 +70,26 @@ class SelfTrainConfig:
     beam: int = 50
     """Hypotheses kept at each step."""
     encoder: str = ""
-    """What is fine-tuned: a run, a checkpoint, a model of others, or "log-mel" for a network that starts anew. Empty:
-    the encoder that was prepared with; "log-mel" where that were cepstra."""
+    """What is fine-tuned: a run, a checkpoint, a model of others. Empty: the encoder that was prepared with."""
     ctc: CTC_UNITS = "letters"
     """What the recogniser writes: letters of the words read, phones, or no recogniser."""
     processes: int | None = None
     """Processes that decode; without it one for each core."""
+
+    def check(self, prepared_with: str) -> None:
+        """Raises ConfigError.
+
+        Args:
+            prepared_with: the encoder of the prepared folder.
+        """
+        self.hmm.check()
+        if self.ctc != "none" and not self.encoder and prepared_with == MFCC:
+            raise ConfigError(
+                "cepstra cannot be fine-tuned: name an encoder for the recogniser (--encoder RUN of self-train, "
+                "--self-train.encoder RUN of run), or leave the recogniser out (--ctc none, --self-train.ctc none)"
+            )
+        if self.utterances < 0 or self.rounds < 0 or self.beam < 1:
+            raise ConfigError("self-training: utterances and rounds must not be below 0, nor beam below 1")
 
 
 def self_train(
@@ -97,13 +116,14 @@ def self_train(
     Raises:
         FirstwordsError: whatever keeps a step from being done.
     """
-    config.hmm.check()
     model = PhoneModel(run, prepared, device)
+    config.check(settings_of(model.prepared).encoder)
     work = _Work(model, out, config, utterances_of(model.prepared, corpora))
     stages = [work.stage("generator, greedy", work.generator("greedy"))]
     labels = work.generator("phones")
     stages.append(work.stage("generator, phone model", labels))
-    depends: list[Any] = [stamp(run / BEST if run.is_dir() else run), to_dict(config.hmm), config.scale, config.beam]
+    depends: list[Any] = [stamp(run / BEST if run.is_dir() else run), to_dict(config.hmm), config.scale, config.beam,
+                          config.utterances]  # fmt: skip
     trained: TrainedHMM | None = None
     for number in range(1, config.rounds + 1):
         trained = work.hmm(number, labels, [*depends, number])
@@ -164,8 +184,8 @@ class _Work:
         rate = self.model.rate(read)
         name = f"generator-{read}"
         if self.steps.due(name, stamp(self.model.prepared.folder / "train.npy"), read, self.config.beam,
-                          self._run_key(), there=self._have(name)):  # fmt: skip
-            self._read_splits(name, read, {split: self.prepared.features(split, rate) for split in SPLITS},
+                          self.config.utterances, self._run_key(), there=self._have(name)):  # fmt: skip
+            self._read_splits(name, read, {one: self._some(one, self.prepared.features(one, rate)) for one in SPLITS},
                               lambda features: emissions_of(self.model, features, read))  # fmt: skip
             self.steps.finish(name)
         return self._labels(name)
@@ -185,19 +205,35 @@ class _Work:
         return TrainedHMM.load(folder)
 
     def frames(self, split: str) -> Features:
-        """Principal components of frames; of version 2.0 they are made here."""
-        if self.prepared.kind == "1.0":
-            return self.prepared.features(split, "frames")
+        """Principal components of frames, one in 20 ms; where the prepared folder has others, they are made here."""
+        every = max(1, round(FRAME_SECONDS / self.prepared.frame_seconds))
+        if self.prepared.kind == "1.0" and every == 1:
+            return self._some(split, self.prepared.features(split, "frames"))
         folder = self.out / "frames"
         if not all(have_features(folder, one) for one in SPLITS):
-            dim = min(self.config.hmm.dim, self.prepared.train.dim)
-            components = fit_pca(self.prepared.train.values, dim)
+            components = None
+            if self.prepared.kind == "2.0":
+                dim = min(self.config.hmm.dim, self.prepared.train.dim)
+                components = fit_pca(self.prepared.train.values, dim)
             for one in SPLITS:
-                raw = self.prepared.features(one)
+                found = self.prepared.features(one, "frames")
                 with FeatureWriter(folder, one) as writer:
-                    for name, values in zip(raw.ids, raw, strict=True):
-                        writer.add(name, components.apply(torch.from_numpy(np.array(values))).numpy())
-        return read_features(folder, split)
+                    for name, raw in zip(found.ids, found, strict=True):
+                        values = torch.from_numpy(np.array(raw[::every]))
+                        writer.add(name, (components.apply(values) if components else values).numpy())
+        return self._some(split, read_features(folder, split))
+
+    def _some(self, split: str, features: Features) -> Features:
+        """Of the training split as many utterances as are asked for, in memory; else the features as they are."""
+        most = self.config.utterances
+        if split != "train" or not 0 < most < len(features):
+            return features
+        chosen = np.linspace(0, len(features) - 1, most).round().astype(int)
+        return Features(
+            np.concatenate([features[n] for n in chosen]),
+            features.lengths[chosen],
+            tuple(features.ids[n] for n in chosen),
+        )
 
     def read(
         self, trained: TrainedHMM, read: Literal["phones", "words"], name: str, depends: list[Any]
@@ -257,8 +293,7 @@ class _Work:
             for line in labelled(labels[split], [self.utterances[n] for n in labels[split].phones], split)
         ]  # fmt: skip
         write_manifest(lines, folder / MANIFEST_NAME)
-        prepared_with = settings_of(self.prepared).encoder
-        source = self.config.encoder or ("log-mel" if prepared_with == MFCC else prepared_with)
+        source = self.config.encoder or settings_of(self.prepared).encoder
         if code := finetune([folder], source, self.out / "ctc", recipe):
             self.code = code
             return []

@@ -106,7 +106,7 @@ def _checked(config: WholeConfig, out: Path) -> WholeConfig:
     check_adversarial(config.gan)
     check_kind(config.gan, config.prepare.kind, "--kind")
     check_reading(config.decode)
-    config.self_train.hmm.check()
+    config.self_train.check(config.prepare.encoder)
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out}: a file; --out names a folder")
     known = {PREPARED, GAN, DECODED, WORDS}
