@@ -107,7 +107,7 @@ def test_every_sweep_is_one_that_can_run(name):
     config = load_recipe(name, "unsupervised", AdversarialConfig)
     check_adversarial(config)
     members = len(config.grid.members())
-    assert members == {"wav2vec-u": 60, "wav2vec-u2": 64, "wav2vec-u-small": 8}[name]
+    assert members == {"wav2vec-u": 60, "wav2vec-u2": 64, "wav2vec-u-small": 8, "wav2vec-u-deciphered": 5}[name]
     auxiliary = 64 if any(config.grid.auxiliary) else 0
     with torch.device("meta"):
         Wav2VecU(Wav2VecUConfig(512, 44, config.generator, config.discriminator, config.segmentation, auxiliary))

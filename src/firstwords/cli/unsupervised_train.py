@@ -30,7 +30,8 @@ class Arguments:
     """Folder of the run."""
     config: Annotated[AdversarialConfig, tyro.conf.arg(name="")]
     recipe: str = DEFAULT_RECIPE
-    """A recipe that comes with Firstwords (wav2vec-u, wav2vec-u-small, wav2vec-u2) or a YAML file."""
+    """A recipe that comes with Firstwords (wav2vec-u, wav2vec-u-small, wav2vec-u-deciphered, wav2vec-u2) or a YAML
+    file."""
 
 
 def run(arguments: list[str]) -> int:
