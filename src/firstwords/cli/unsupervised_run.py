@@ -34,8 +34,8 @@ class Arguments(unsupervised_prepare.Arguments):
     out: Path
     """The folder: prepared/, gan/, decoded.jsonl, words/ (the recogniser is in words/ctc), report.html."""
     recipe: str
-    """Of the adversarial training: wav2vec-u, wav2vec-u-small, wav2vec-u-deciphered, wav2vec-u2 or a YAML file. Unless it
-    is named: the first with a GPU, the second without, the last for --kind 2.0."""
+    """Of the adversarial training: wav2vec-u, wav2vec-u-small, wav2vec-u-deciphered, wav2vec-u2 or a YAML file. Unless
+    it is named: the first with a GPU, the second without, the last for --kind 2.0."""
     gan: Annotated[AdversarialConfig, tyro.conf.FlagConversionOff]
     """The adversarial training, as --gan.steps and so on."""
     decode: ReadingConfig = field(default_factory=ReadingConfig)
