@@ -390,6 +390,11 @@ def test_self_training_on_some_utterances_of_cepstra(
     np.testing.assert_array_equal(stored[3], read_prepared(cepstra).features("train", "frames")[3][::2])
     assert len(read_manifest(out / "pseudo", ["train"])) <= 5
     assert Recognizer.load(out / "ctc", "cpu").alphabet.units == "characters"
+    shutil.rmtree(out / "ctc")  # a reading of the valid split with a character that training never reads
+    first, *others = (out / "labels" / "words.valid.tsv").read_text().splitlines()
+    kept = "\n".join(["\t".join([*first.split("\t")[:2], "the 15 men"]), *others]) + "\n"
+    (out / "labels" / "words.valid.tsv").write_text(kept)
+    assert run(*arguments, "--encoder", place.encoder) == 0
 
 
 def test_a_model_of_another_folder_is_refused(
