@@ -49,6 +49,12 @@ def test_configuration(changes: dict[str, Any], words: str, folder: Path, capsys
     assert not out.exists()
 
 
+def test_a_vocabulary_of_words(folder: Path) -> None:
+    (folder / "vocab.json").write_text(json.dumps({"a": "b"}))
+    with pytest.raises(CheckpointError, match=r"vocab\.json: expected the number of each symbol"):
+        load_recognizer(folder)
+
+
 def test_a_head_that_is_wider_than_it_is_said_to_be(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     weights["lm_head.weight"] = torch.zeros(len(weights["lm_head.weight"]), 7)

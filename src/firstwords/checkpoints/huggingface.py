@@ -285,6 +285,8 @@ def _vocabulary(folder: Path, language: str | None) -> dict[str, int] | None:
         return None
     if all(isinstance(value, int) for value in values.values()):
         return values
+    if not all(isinstance(value, dict) for value in values.values()):
+        raise CheckpointError(f"{folder / 'vocab.json'}: expected the number of each symbol, or that for each language")
     if language not in values:
         raise CheckpointError(
             f"{folder}: has alphabets of {len(values)} languages but none of {language!r}; choose one with --adapter: "
