@@ -102,4 +102,6 @@ def test_the_verdict_says_it_in_words() -> None:
     assert conclude(partly, [0.7, 0.1]).converged is None and conclude(partly, [0.1]).converged is None
     alone = conclude(partly, [0.3, 0.2])  # the others say something else: each is wrong in its own way
     assert alone.converged is False and "0 of the next 2 members" in alone.text
-    assert conclude(good, [0.3, 0.2]).converged is True
+    fair = Judgement(0, -100.0, 100, 10, 0.95, 0.38)
+    assert conclude(fair, [0.6, 0.2]).converged is True and conclude(fair, [0.3, 0.2]).converged is False
+    assert conclude(good, [0.3, 0.2]).converged is None

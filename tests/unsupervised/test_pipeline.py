@@ -322,6 +322,15 @@ def test_other_recordings_are_heard_as_the_prepared_ones_were(place: Place, gan:
     np.testing.assert_allclose(np.exp(one).sum(1), 1, atol=1e-5)
 
 
+def test_real_text_costs_what_it_costs_a_model_that_has_not_seen_it(place: Place) -> None:
+    prepared = read_prepared(place.prepared)
+    decoder = DecoderParts(prepared.phones, prepared.phone_model(6), None, SearchSettings()).make()
+    seen = decoder.model.perplexity(list(prepared.sentences()))
+    held_out = text_floor(prepared, decoder, 40)
+    assert held_out > -seen.log10 * np.log(10) / (seen.words + seen.sentences) + 0.5
+    assert held_out < np.log(len(prepared.phones))
+
+
 def test_weights_are_found_that_follow_the_sound_where_it_is_clear(place: Place) -> None:
     """Clear emissions of real sentences: the readings found keep to them."""
     prepared = read_prepared(place.prepared)

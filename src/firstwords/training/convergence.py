@@ -14,9 +14,9 @@ FLUENT, DOUBTFUL = 0.35, 0.12
 about 30 % are wrong, 0.12 where about half are. Calibrated: docs/unsupervised.md."""
 AGREEING = 0.5
 """Share of phones that another member must say alike to count as agreeing; two that are wrong differently do not."""
-WITNESSES = 2
-"""So many others, none of whom agrees, and what is partly like the text is not believed: clusters deciphered wrongly
-reach a fluency of 0.2, on real speech (docs/results/unsupervised.md), and each seed another one."""
+WITNESSES, ALONE = 2, 0.5
+"""So many others, none of whom agrees, and output is not believed below this fluency, and doubted above it. Clusters
+deciphered wrongly reach 0.38, with text of another language (docs/results/unsupervised.md), each in its own way."""
 BALANCED, UNBALANCED = 0.8, 0.6
 """Balance from which phones are about as frequent as the text's, and below which fluency means nothing: a few phones
 that follow each other well are no speech."""
@@ -70,8 +70,8 @@ def conclude(best: Judgement, agreements: Sequence[float]) -> Verdict:
         f"phones as frequent as in the text have 100 %; {beside}"
     )
     converged = believed(best.fluency, best.balance)
-    if converged is None and len(agreements) >= WITNESSES and not agreeing:
-        converged = False
+    if converged is not False and len(agreements) >= WITNESSES and not agreeing:
+        converged = None if best.fluency >= ALONE else False
     if converged:
         return Verdict(
             True, f"CONVERGED: what it hears is much like the text ({figures}).", best.fluency, tuple(agreements)

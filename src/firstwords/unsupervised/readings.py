@@ -16,6 +16,7 @@ import numpy as np
 
 from firstwords.corpus.parallel import default_workers, track
 from firstwords.corpus.prepared import Prepared
+from firstwords.decoding.kneser_ney import estimate
 from firstwords.decoding.settings import SearchSettings
 from firstwords.decoding.unspaced import Reading, UnspacedDecoder
 from firstwords.scoring import ErrorCounts, word_errors
@@ -106,13 +107,18 @@ def tuned(parts: DecoderParts, emissions: Sequence[np.ndarray], floor: float) ->
 
 
 def text_floor(prepared: Prepared, decoder: UnspacedDecoder, sentences: int = 500) -> float:
-    """Log perplexity of the text itself, as its model sees it."""
+    """Log perplexity of a symbol of real text: of sentences spread over it, to a model of all the others.
+
+    The decoder's own model has seen them all; to it they are likelier than any speech, and so would be readings that
+    only say what is likely.
+    """
     if decoder.lexicon is None:
-        lines: Iterator[str] = (" ".join(line) for line in prepared.sentences())
+        lines = [" ".join(line) for line in prepared.sentences()]
     else:
-        lines = iter((prepared.text / "sentences.txt").read_text(encoding="utf-8").splitlines())
-    chosen = [line.split() for line, _ in zip(lines, range(sentences), strict=False)]
-    found = decoder.model.perplexity(chosen)
+        lines = (prepared.text / "sentences.txt").read_text(encoding="utf-8").splitlines()
+    every = max(2, len(lines) // sentences)
+    rest = [line for number, line in enumerate(lines) if number % every]
+    found = estimate(rest, len(decoder.model.orders))[0].perplexity([line.split() for line in lines[::every]])
     return -found.log10 * math.log(10) / (found.words + found.sentences)
 
 
