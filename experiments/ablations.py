@@ -13,7 +13,9 @@ from typing import Any
 
 import tyro
 from labels import TESTS, listening
-from trials import ENGLISH, SENTENCES, Trial, merged, percent, prepared, report, run_all, scores, table
+from trials import ENGLISH, SENTENCES, Trial, percent, prepared, report, run_all, scores, table
+
+from firstwords.config import merged
 
 VARIANTS: dict[str, tuple[dict[str, Any], str]] = {
     "as the recipe": ({}, "7.97"),

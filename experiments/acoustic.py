@@ -19,10 +19,10 @@ from typing import Any
 
 import torch
 import tyro
-from trials import SENTENCES, Job, merged, percent, report, side_by_side, table
+from trials import SENTENCES, Job, percent, report, side_by_side, table
 
 from firstwords.commands import LOG_MEL, train_acoustic
-from firstwords.config import from_dict
+from firstwords.config import from_dict, merged
 from firstwords.corpus.manifest import read_manifest
 from firstwords.decoding.options import DecoderConfig
 from firstwords.decoding.tuned import remember

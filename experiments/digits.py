@@ -15,7 +15,9 @@ from pathlib import Path
 
 import tyro
 from labels import WEIGHTS, listening
-from trials import ENGLISH, Trial, merged, percent, prepared, report, run_all, scores, table
+from trials import ENGLISH, Trial, percent, prepared, report, run_all, scores, table
+
+from firstwords.config import merged
 
 HELD_OUT = ("fsdd-george", "fsdd-nicolas")
 EXAMPLES = (1, 3, 10)

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from trials import ENGLISH, SENTENCES, Trial, merged, percent, prepared, report, run_all, scores, table
+from trials import ENGLISH, SENTENCES, Trial, percent, prepared, report, run_all, scores, table
 
+from firstwords.config import merged
 from firstwords.report.curves import plot_curves
 from firstwords.training.run import read_log
 

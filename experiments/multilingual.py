@@ -18,7 +18,9 @@ from pathlib import Path
 import tyro
 from german import GERMAN
 from labels import listening
-from trials import ENGLISH, Trial, last_validation, merged, percent, prepared, report, run_all, scores, table
+from trials import ENGLISH, Trial, last_validation, percent, prepared, report, run_all, scores, table
+
+from firstwords.config import merged
 
 LANGUAGES = ("de", "en")
 

@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 import tyro
-from trials import merged, prepared, report, table
+from trials import prepared, report, table
 
 from firstwords.classification import evaluate_classifier, train_classifier
 from firstwords.classifier import SpeechClassifier
-from firstwords.config import from_dict
+from firstwords.config import from_dict, merged
 from firstwords.corpus.manifest import read_manifest, write_manifest
 from firstwords.corpus.utterance import Utterance
 from firstwords.evaluation import in_splits

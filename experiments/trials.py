@@ -56,16 +56,6 @@ class Trial:
         return not self.source
 
 
-def merged(*changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested dictionaries as one; later ones win."""
-    result: dict[str, Any] = {}
-    for one in changes:
-        for key, value in one.items():
-            old = result.get(key)
-            result[key] = merged(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
-    return result
-
-
 def prepared(speech: Path, work: Path, names: Iterable[str]) -> None:
     """Opus to WAV shards, once; decoding Opus would slow every epoch."""
     for name in names:

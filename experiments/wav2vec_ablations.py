@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 import tyro
-from trials import ENGLISH, Trial, merged, prepared, report, run_all, scores, table
+from trials import ENGLISH, Trial, prepared, report, run_all, scores, table
 
 from firstwords.checkpoints.models import wav2vec_of
 from firstwords.checkpoints.sources import open_checkpoint
+from firstwords.config import merged
 from firstwords.corpus.manifest import read_manifest
 from firstwords.losses.noise_contrastive import draw_all_distractors, noise_contrastive_loss
 from firstwords.nn.lengths import normalize_waveform

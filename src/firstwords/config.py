@@ -7,6 +7,7 @@ import difflib
 import math
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
@@ -96,6 +97,15 @@ def _convert(hint: Any, value: Any, where: str, base: Any) -> Any:
     elif (hint in (int, str, bool) and type(value) is hint) or hint is Any:
         return value
     raise ConfigError(f"{where}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested mappings as one: where both have a key, that of `changes`."""
+    found = dict(base)
+    for key, value in changes.items():
+        inner = found.get(key)
+        found[key] = merged(inner, value) if isinstance(inner, Mapping) and isinstance(value, Mapping) else value
+    return found
 
 
 def check_shares(where: str, config: Any, *names: str) -> None:

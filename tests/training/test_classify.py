@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import TRAINING, add_lines, assert_bitwise_equal, merged, pretrain, status, tensors, write_corpus
+from tiny import TRAINING, add_lines, assert_bitwise_equal, pretrain, status, tensors, write_corpus
 from tiny import write_manifest as write_lines
 
 import firstwords.training.classify as classify_module
@@ -16,7 +16,7 @@ from firstwords.checkpoints.models import load_encoder_weights
 from firstwords.classification import evaluate_classifier, train_classifier
 from firstwords.classifier import SpeechClassifier
 from firstwords.cli import main
-from firstwords.config import from_dict
+from firstwords.config import from_dict, merged
 from firstwords.corpus.manifest import read_manifest
 from firstwords.errors import CheckpointError, CorpusError
 from firstwords.training.classify_config import ClassifyConfig

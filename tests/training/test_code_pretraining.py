@@ -14,12 +14,13 @@ from conftest import tone
 from test_code_prediction import TINY
 from test_vq_pretraining import KMEANS
 from test_vq_pretraining import pretrain as listen
-from tiny import merged, tensors, write_corpus
+from tiny import tensors, write_corpus
 
 import firstwords.training.loop as loop
 from firstwords.checkpoints.models import load_recognizer
 from firstwords.cli import main
 from firstwords.coder import load_coder
+from firstwords.config import merged
 from firstwords.corpus.manifest import read_manifest
 from firstwords.encoder import load_encoder
 from firstwords.training.run import read_log

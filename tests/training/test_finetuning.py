@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import FINETUNE, finetune, finetuning, merged, pretrain, tensors, write_corpus, write_recipe
+from tiny import FINETUNE, finetune, finetuning, pretrain, tensors, write_corpus, write_recipe
 
 from firstwords.cli import main
+from firstwords.config import merged
 from firstwords.corpus.batches import Position
 from firstwords.training.run import read_log
 

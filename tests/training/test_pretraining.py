@@ -10,8 +10,9 @@ import pytest
 import soundfile
 import torch
 from conftest import write_tone
-from tiny import merged, pretrain, pretraining, run_task, status, tensors, write_corpus, write_manifest
+from tiny import pretrain, pretraining, run_task, status, tensors, write_corpus, write_manifest
 
+from firstwords.config import merged
 from firstwords.corpus.batches import Position
 from firstwords.training.run import read_log
 

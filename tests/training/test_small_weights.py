@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import finetune, finetune_arguments, merged, pretrain, tensors, write_corpus, write_manifest
+from tiny import finetune, finetune_arguments, pretrain, tensors, write_corpus, write_manifest
 
 from firstwords.checkpoints.models import load_encoder_weights
 from firstwords.checkpoints.own import read_checkpoint
 from firstwords.cli import main
-from firstwords.config import from_dict
+from firstwords.config import from_dict, merged
 from firstwords.models.heads import CTCConfig, CTCModel
 from firstwords.recognizer import Recognizer
 from firstwords.training.run import Run

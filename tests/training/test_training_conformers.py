@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import assert_bitwise_equal, finetune, merged, pretrain, pretrain_arguments, tensors, write_corpus
+from tiny import assert_bitwise_equal, finetune, pretrain, pretrain_arguments, tensors, write_corpus
 
 from firstwords.checkpoints.own import Checkpoint, read_checkpoint
 from firstwords.cli import main
+from firstwords.config import merged
 from firstwords.recognizer import Recognizer
 from firstwords.training.run import Run
 

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from test_split_updates import assert_same, gradients
-from tiny import TRAINING, assert_bitwise_equal, merged, status, write_corpus
+from tiny import TRAINING, assert_bitwise_equal, status, write_corpus
 
 import firstwords.training.loop as loop
 from firstwords.cli import main
 from firstwords.coder import load_coder
-from firstwords.config import from_dict
+from firstwords.config import from_dict, merged
 from firstwords.corpus.manifest import read_manifest
 from firstwords.encoder import load_encoder
 from firstwords.errors import ConfigError

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 from test_split_updates import assert_same, gradients
-from tiny import assert_bitwise_equal, finish, merged, pretrain, start, status, tensors, write_corpus
+from tiny import assert_bitwise_equal, finish, pretrain, start, status, tensors, write_corpus
 from wav2vec_tiny import wav2vec, wav2vec_arguments, wav2vec_task
 
 from firstwords.cli import main
+from firstwords.config import merged
 from firstwords.corpus.batches import Position
 from firstwords.encoder import load_encoder
 from firstwords.errors import ConfigError

@@ -15,7 +15,7 @@ from conftest import write_tone
 from safetensors import safe_open
 
 from firstwords.cli import main
-from firstwords.config import from_dict
+from firstwords.config import from_dict, merged
 from firstwords.corpus.manifest import read_manifest
 from firstwords.training.data import Skipped
 from firstwords.training.finetune import Finetuning
@@ -59,15 +59,6 @@ FINETUNE: dict[str, Any] = {
     "training": TRAINING | {"schedule": {"kind": "tri-stage", "peak": 1e-3, "warmup": 0.1}},
 }  # fmt: skip
 WORDS = ["ba", "do", "gi", "ku", "la", "me", "no", "pi"]
-
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings, the second over the first."""
-    out = dict(base)
-    for key, value in changes.items():
-        inner = out.get(key)
-        out[key] = merged(inner, value) if isinstance(value, dict) and isinstance(inner, dict) else value
-    return out
 
 
 def write_corpus(folder: Path, seconds: list[float] | None = None, **fields: Any) -> Path:

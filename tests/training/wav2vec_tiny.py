@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tiny import TRAINING, merged, write_recipe
+from tiny import TRAINING, write_recipe
 
 from firstwords.cli import main
-from firstwords.config import from_dict
+from firstwords.config import from_dict, merged
 from firstwords.corpus.manifest import read_manifest
 from firstwords.training.data import Skipped
 from firstwords.training.processes import Processes

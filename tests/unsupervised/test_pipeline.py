@@ -404,6 +404,11 @@ def test_self_training_on_some_utterances_of_cepstra(
     kept = "\n".join(["\t".join([*first.split("\t")[:2], "the 15 men"]), *others]) + "\n"
     (out / "labels" / "words.valid.tsv").write_text(kept)
     assert run(*arguments, "--encoder", place.encoder) == 0
+    made = (out / "frames" / "train.npy").stat().st_mtime_ns
+    (cepstra / "frames" / "train.npy").touch()  # as if it had been prepared again
+    (out / "labels" / "hmm1.train.tsv").unlink()
+    assert run(*arguments, "--ctc", "none") == 0
+    assert (out / "frames" / "train.npy").stat().st_mtime_ns > made
 
 
 def test_a_model_of_another_folder_is_refused(

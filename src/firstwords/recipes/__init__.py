@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
 
-from firstwords.config import from_dict, read_yaml
+from firstwords.config import from_dict, merged, read_yaml
 from firstwords.errors import ConfigError
 
 Config = TypeVar("Config")
@@ -102,16 +102,7 @@ def _read(path: Path, below: tuple[Path, ...] = ()) -> dict[str, Any]:
     chain = (*below, path.resolve())
     if other.resolve() in chain:
         raise ConfigError(f"{path}: extends {name!r}, which extends it again")
-    return _over(_read(other, chain), values)
-
-
-def _over(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Nested mappings, where both have a key that of `changes`."""
-    found = dict(base)
-    for key, value in changes.items():
-        inner = base.get(key)
-        found[key] = _over(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
-    return found
+    return merged(_read(other, chain), values)
 
 
 def _all_names() -> str:

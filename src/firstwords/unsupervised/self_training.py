@@ -210,7 +210,9 @@ class _Work:
         if self.prepared.kind == "1.0" and every == 1:
             return self._some(split, self.prepared.features(split, "frames"))
         folder = self.out / "frames"
-        if not all(have_features(folder, one) for one in SPLITS):
+        source = self.prepared.folder / ("frames" if self.prepared.kind == "1.0" else ".") / "train.npy"
+        there = all(have_features(folder, one) for one in SPLITS)
+        if self.steps.due("frames", stamp(source), self.config.hmm.dim, every, there=there):
             components = None
             if self.prepared.kind == "2.0":
                 dim = min(self.config.hmm.dim, self.prepared.train.dim)
@@ -221,6 +223,7 @@ class _Work:
                     for name, raw in zip(found.ids, found, strict=True):
                         values = torch.from_numpy(np.array(raw[::every]))
                         writer.add(name, (components.apply(values) if components else values).numpy())
+            self.steps.finish("frames")
         return self._some(split, read_features(folder, split))
 
     def _some(self, split: str, features: Features) -> Features:
