@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from conftest import tone
 
-from firstwords.nn.mfcc import deltas, mfcc
+from firstwords.nn.mfcc import CEPSTRA, deltas, frequency_warp, mfcc
 
 
 def plain(samples: np.ndarray) -> np.ndarray:
@@ -49,3 +49,25 @@ def test_deltas_are_slopes_and_edges_are_repeated() -> None:
     assert torch.allclose(found[2:-2], torch.full((5, 2), 3.0))
     assert torch.allclose(found[0], torch.full((2,), 3 * (1 * 1 + 2 * 2) / 10))
     assert mfcc(torch.zeros(399)).shape == (0, 39)
+
+
+def vowel(formants: tuple[float, ...]) -> torch.Tensor:
+    """A second of noise with broad formants, in Hz."""
+    noise = torch.randn(16_000, generator=torch.Generator().manual_seed(0))
+    frequency = torch.fft.rfftfreq(16_000, 1 / 16_000)
+    mel = 1127 * torch.log1p(frequency / 700)
+    level = sum(2.5 * torch.exp(-0.5 * ((mel - 1127 * math.log1p(f / 700)) / 250) ** 2) for f in formants)
+    return torch.fft.irfft(torch.fft.rfft(noise) * torch.exp(torch.as_tensor(level))) * 0.1
+
+
+def test_a_warp_brings_back_the_formants_of_another_voice() -> None:
+    """Of a vocal tract an eighth shorter, and longer: most of the difference goes, and a wrong warp makes it worse."""
+    here = mfcc(vowel((500, 1500, 2500)))[:, 1:CEPSTRA].mean(0).double()
+    for factor in (0.88, 1.12):
+        there = mfcc(vowel((500 * factor, 1500 * factor, 2500 * factor)))[:, :CEPSTRA].mean(0).double()
+        away = {one: float(((frequency_warp(one) @ there)[1:] - here).norm()) for one in (1 / factor, 1.0, factor)}
+        assert away[factor] < 0.4 * away[1.0] < away[1 / factor], (factor, away)
+
+
+def test_a_warp_of_one_changes_nothing() -> None:
+    torch.testing.assert_close(frequency_warp(1.0), torch.eye(CEPSTRA, dtype=torch.float64), atol=1e-6, rtol=0)

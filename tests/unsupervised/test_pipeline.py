@@ -32,6 +32,7 @@ from firstwords.unsupervised.decode import PhoneModel, features_of, prepared_fea
 from firstwords.unsupervised.diagnostics import ProbeConfig, cluster_purity, linear_probe, purity
 from firstwords.unsupervised.readings import DecoderParts, greedy_phones, text_floor, tuned
 from firstwords.unsupervised.times import segment_edges
+from firstwords.unsupervised.voices import VOICES, Voices, speakers_of
 
 
 class Place(NamedTuple):
@@ -163,6 +164,34 @@ def test_steps_between_changes_of_cepstra(place: Place, cepstra: Path, tmp_path:
         np.testing.assert_allclose(prepared.valid[number][0], middle, atol=1e-5)
     anew = features_of(prepared, read_manifest(place.corpus, ["dev"]), "pooled", tmp_path, Skipped(), "cpu")
     np.testing.assert_allclose(anew.values, prepared.valid.values, atol=1e-5)
+
+
+def test_speakers_are_adapted(place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cepstra go through the maps before they are cut into steps; other recordings take the same way."""
+    changes = ["--encoder", "mfcc", "--layer", 0, "--segmentation", "changes", "--dim", 512, "--keep-raw"]
+    adapt = ["--speaker-adaptation", "cmllr"]
+    out = tmp_path / "adapted"
+    assert prepare(*settings(place), *changes, *adapt, "--out", out) == 0
+    prepared, fitted = read_prepared(out), Voices.load(out / VOICES)
+    assert prepared.facts["speakers"] == 3 and prepared.train.dim == 39
+    plain = read_features(out / "raw", "valid")
+    assert plain.dim == 13
+    heard = read_manifest(place.corpus, ["dev"])
+    segmenter = Segmenter.load(out)
+    for name, values in fitted.adapted(plain, speakers_of(heard)):
+        number = prepared.valid.places[name]
+        np.testing.assert_allclose(segmenter(values).pooled, prepared.valid[number], atol=1e-4)
+    anew = features_of(prepared, heard, "pooled", tmp_path / "anew", Skipped(), "cpu")
+    np.testing.assert_allclose(anew.values, prepared.valid.values, atol=1e-4)
+    capsys.readouterr()
+    assert prepare(*settings(place), *changes, *adapt, "--clusters", 10, "--out", out) == 0
+    assert "done now: segments\n" in capsys.readouterr().out
+    assert prepare(*settings(place), *changes, "--out", out) == 0
+    assert "done now: features, segments\n" in capsys.readouterr().out
+    assert read_features(out / "raw", "valid").dim == 39
+    for wrong, told in (([], "of cepstra only"), ([*changes, "--kind", "2.0"], "for --kind 1.0 only")):
+        assert prepare(*settings(place), *wrong, *adapt, "--out", tmp_path / told.replace(" ", "-")) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_cepstra_stand_where_an_encoder_does(place: Place) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from firstwords.errors import CheckpointError
 from firstwords.nn.fitted import read_fitted, write_fitted
+from firstwords.nn.gaussians import log_densities
 
 SILENCE_STATES = 3
 BLOCK = SILENCE_STATES + 1
@@ -49,12 +50,7 @@ class PhoneHMM:
 
     def components(self, x: Tensor) -> Tensor:
         """Frames (N, D) to log weight x density of each Gaussian, (N, S, K)."""
-        precision = 1 / self.variances.flatten(0, 1)
-        means = self.means.flatten(0, 1)
-        constant = self.log_weights.flatten() - 0.5 * (
-            (means.square() * precision).sum(1) - precision.log().sum(1) + means.shape[1] * math.log(2 * math.pi)
-        )
-        values = torch.addmm(constant, x, (means * precision).T) - 0.5 * x.square() @ precision.T
+        values = log_densities(x, self.means.flatten(0, 1), self.variances.flatten(0, 1), self.log_weights.flatten())
         return values.view(len(x), *self.log_weights.shape)
 
     def state_scores(self, x: Tensor) -> Tensor:

@@ -31,8 +31,7 @@ def mfcc(samples: Tensor) -> Tensor:
     filters[-1] = 0  # Kaldi leaves out the bin at half the sample rate
     bands = (power @ filters).clamp_min(torch.finfo(torch.float32).eps).log()
     cepstra = bands @ _cosines().to(bands)
-    lifter = 1 + 0.5 * LIFTER * torch.sin(math.pi * torch.arange(CEPSTRA, device=samples.device) / LIFTER)
-    cepstra = cepstra * lifter
+    cepstra = cepstra * _lifter().to(bands)
     first = deltas(cepstra)
     return torch.cat([cepstra, first, deltas(first)], 1)
 
@@ -44,9 +43,36 @@ def deltas(values: Tensor) -> Tensor:
     return torch.einsum("tdk,k->td", padded.unfold(0, len(steps), 1), steps) / steps.square().sum()
 
 
-def _cosines() -> Tensor:
-    """(BANDS, CEPSTRA) the orthonormal cosine transform (DCT-II)."""
-    places = (torch.arange(BANDS) + 0.5)[:, None] * torch.arange(CEPSTRA)[None]
-    table = torch.cos(math.pi / BANDS * places) * math.sqrt(2 / BANDS)
+def frequency_warp(factor: float) -> Tensor:
+    """(CEPSTRA, CEPSTRA) float64: cepstra as column vectors to those of a voice with formants `factor` times lower.
+
+    What was at factor x f comes to f, as after a change of a vocal tract's length; above 4.8 kHz less and less, and the
+    upper end stays (Lee and Rose 1996). It is linear because cepstra are: the bands that they tell of are read between
+    their centres.
+    """
+    low, high, knee = hertz_to_mel(20.0), hertz_to_mel(8000.0), 4800 * min(1.0, 1 / factor)
+    step = (high - low) / (BANDS + 1)
+    centres = 700 * (torch.expm1((low + step * torch.arange(1, BANDS + 1, dtype=torch.float64)) / 1127))
+    beyond = factor * knee + (8000 - factor * knee) / (8000 - knee) * (centres - knee)
+    read = torch.where(centres <= knee, factor * centres, beyond)
+    places = (1127 * torch.log1p(read / 700) - low) / step - 1
+    lifter = _lifter().double()
+    return lifter[:, None] * (_cosines(torch.arange(BANDS).double()).T @ _cosines(places)) / lifter
+
+
+def hertz_to_mel(frequency: float) -> float:
+    """The mel scale, 1127 ln(1 + f / 700)."""
+    return 1127 * math.log1p(frequency / 700)
+
+
+def _lifter() -> Tensor:
+    """(CEPSTRA,) what cepstra are multiplied with."""
+    return 1 + 0.5 * LIFTER * torch.sin(math.pi * torch.arange(CEPSTRA) / LIFTER)
+
+
+def _cosines(places: Tensor | None = None) -> Tensor:
+    """(BANDS, CEPSTRA) the orthonormal cosine transform (DCT-II), at bands or at places between them."""
+    places = torch.arange(BANDS) if places is None else places
+    table = torch.cos(math.pi / BANDS * (places + 0.5)[:, None] * torch.arange(CEPSTRA)) * math.sqrt(2 / BANDS)
     table[:, 0] = math.sqrt(1 / BANDS)
     return table

@@ -45,6 +45,7 @@ _AT_ONCE = 64
 
 SilenceRemoval = Literal["energy", "silero", "no"]
 Segmentation = Literal["clusters", "changes"]
+Adaptation = Literal["none", "cmllr"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class AudioConfig:
     remove_silence: SilenceRemoval = "energy"
     """Silences are removed by our detector, by Silero's (the extra "vad"), or kept ("no": where the text marks pauses
     as they are, as in TIMIT)."""
+    speaker_adaptation: Adaptation = "none"
+    """1.0, mfcc: "cmllr" moves the cepstra of every speaker (whom the manifest names; else of every utterance) to a
+    mixture that all share, without labels, so that the phones of different voices meet in the same clusters."""
     segmentation: Segmentation = "clusters"
     """1.0: segments are runs of one cluster, and the mean of every two, as published; or they last from one change of
     the features to the next, for features that flicker between clusters, as those of small encoders and MFCCs do."""
@@ -106,8 +110,7 @@ class Listener:
     Args:
         place: a run, checkpoint or foreign model, or "mfcc" for cepstra.
         layer: which block's output, from 1; 0 is the input of the first. fairseq's layer 14 is 15 here.
-        silence: how silences are removed.
-        batch_seconds: most audio at once.
+        config: how silences are removed, how much audio there is at once, whether cepstra are adapted afterwards.
 
     Raises:
         CheckpointError: no encoder there.
@@ -115,11 +118,12 @@ class Listener:
         MissingExtraError: Silero's detector is asked for and not installed.
     """
 
-    def __init__(
-        self, place: str | Path, layer: int, silence: SilenceRemoval, batch_seconds: float = 60.0, device: str = "auto"
-    ) -> None:
+    def __init__(self, place: str | Path, layer: int, config: AudioConfig, device: str = "auto") -> None:
         self.device = choose_device(device)
-        self.encoder: Encoder | Cepstra = Cepstra() if str(place) == MFCC else load_encoder(place, self.device)
+        adapted = config.speaker_adaptation != "none"
+        if adapted and str(place) != MFCC:
+            raise ConfigError(f"--speaker-adaptation {config.speaker_adaptation}: of cepstra only: --encoder mfcc")
+        self.encoder: Encoder | Cepstra = Cepstra(adapted) if str(place) == MFCC else load_encoder(place, self.device)
         self.frame_seconds = self.encoder.stride / SAMPLE_RATE
         if str(place) == MFCC and layer:
             raise ConfigError(f"--layer {layer}: cepstra have no blocks: --layer 0")
@@ -128,8 +132,9 @@ class Listener:
                 f"--layer {layer}: {place} has {self.encoder.layers} blocks: 1 to {self.encoder.layers}, or 0 for the "
                 "input of the first (fairseq counts from 0: its layer 14 is 15 here)"
             )
-        self.layer, self.silence, self.batch_samples = layer, silence, round(batch_seconds * SAMPLE_RATE)
-        self._detector = VoiceDetector() if silence == "silero" else None
+        self.layer, self.silence = layer, config.remove_silence
+        self.batch_samples = round(config.batch_seconds * SAMPLE_RATE)
+        self._detector = VoiceDetector() if self.silence == "silero" else None
 
     def speech(self, utterance: Utterance) -> np.ndarray:
         """Samples (n,) without silences, none where nobody speaks. Raises AudioError."""

@@ -32,6 +32,7 @@ from firstwords.unsupervised.readings import (
     text_floor,
     tuned,
 )
+from firstwords.unsupervised.voices import VOICES, Voices, speakers_of
 
 DECODE_STRIDE = 2
 """Of the generator's convolution in 2.0 when a language model reads along. Source: wav2vec-U 2.0."""
@@ -180,6 +181,8 @@ def features_of(
 ) -> Features:  # fmt: skip
     """Features of any utterances, made as the prepared ones were: by the same encoder, clusters and components.
 
+    Speakers are adapted anew, each with all that these utterances hold of him.
+
     Args:
         scratch: a folder for them.
         skipped: told of utterances without speech.
@@ -188,15 +191,23 @@ def features_of(
         CheckpointError: the encoder is gone.
     """
     config = settings_of(prepared)
-    audio = config.audio
-    listener = Listener(config.encoder, config.layer, audio.remove_silence, audio.batch_seconds, device)
+    listener = Listener(config.encoder, config.layer, config.audio, device)
     segmenter = Segmenter.load(prepared.folder) if prepared.kind == "1.0" else None
+    heard: Iterator[tuple[str, np.ndarray]] = (
+        (u.id, values) for u, values in listener(utterances, lambda u, why: skipped.add(u.id, why))
+    )
+    if config.audio.speaker_adaptation != "none":
+        with FeatureWriter(scratch, "cepstra") as writer:
+            for name, values in heard:
+                writer.add(name, values)
+        voices = Voices.load(prepared.folder / VOICES)
+        heard = voices.adapted(read_features(scratch, "cepstra"), speakers_of(utterances))
     with FeatureWriter(scratch, rate) as writer:
-        for utterance, values in listener(utterances, lambda u, why: skipped.add(u.id, why)):
+        for name, values in heard:
             if segmenter is not None:
                 found = segmenter(values)
                 values = (found.pooled if rate == "pooled" else found.unpooled).numpy()
-            writer.add(utterance.id, values)
+            writer.add(name, values)
     return read_features(scratch, rate)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from firstwords import __version__
 from firstwords.config import from_dict, to_dict
-from firstwords.corpus.feature_store import have_features, read_features, write_lines
+from firstwords.corpus.feature_store import FeatureWriter, have_features, read_features, write_lines
 from firstwords.corpus.prepared import FACTS, SPLITS, Kind, Prepared, read_facts, read_prepared, write_facts
 from firstwords.corpus.utterance import Utterance
 from firstwords.encoder import choose_device
@@ -34,6 +34,7 @@ from firstwords.unsupervised.audio import (
 from firstwords.unsupervised.cepstra import MFCC
 from firstwords.unsupervised.steps import Steps, digest, stamp
 from firstwords.unsupervised.text import FEW_SENTENCES, TextConfig, TextSummary, prepare_text
+from firstwords.unsupervised.voices import VOICES, by_speaker, fit_voices, speakers_of
 
 FEW_UTTERANCES, FEW_HOURS = 500, 1.0
 """Below either, people are told what to expect."""
@@ -104,6 +105,10 @@ def prepare(corpora: Sequence[Path], texts: Sequence[Path], out: Path, config: P
     _text(steps, texts, config)
     heard = {split: fingerprint(part) for split, part in splits.items()}
     speech = [heard, stamp(config.encoder), config.layer, config.audio.remove_silence]
+    if config.audio.speaker_adaptation != "none":
+        if config.kind != "1.0":
+            raise ConfigError(f"--speaker-adaptation {config.audio.speaker_adaptation}: for --kind 1.0 only")
+        speech.append(config.audio.speaker_adaptation)
     if config.kind == "1.0":
         _segments(steps, splits, speech, config, skipped)
     else:
@@ -150,6 +155,8 @@ def _segments(
     if steps.due("features", speech, there=all(have_features(raw, split) for split in SPLITS)):
         seconds = _listen(splits, raw, digest(speech), config, skipped)
         steps.finish("features", **_amounts(raw, seconds))
+    if audio.speaker_adaptation != "none":
+        raw = _adapted(steps, splits, speech, config)
     if steps.due("segments", fitted):
         features = read_features(raw, "train")
         seconds = steps.facts.get("frame_seconds", 0.02)
@@ -162,7 +169,23 @@ def _segments(
             segmentation=audio.segmentation, variance_kept=float(segmenter.components.shares.sum()),
         )  # fmt: skip
     if not config.keep_raw:
-        shutil.rmtree(raw, ignore_errors=True)
+        shutil.rmtree(out / "raw", ignore_errors=True)
+
+
+def _adapted(steps: Steps, splits: dict[str, list[Utterance]], speech: list[Any], config: PrepareConfig) -> Path:
+    """Where the raw features are after speakers were made alike."""
+    raw, adapted = steps.folder / "raw", steps.folder / "raw" / "adapted"
+    if steps.due("speakers", speech, config.audio.cluster_seed, there=all(have_features(adapted, s) for s in SPLITS)):
+        speakers = speakers_of([utterance for part in splits.values() for utterance in part])
+        features = read_features(raw, "train")
+        voices = fit_voices(features, speakers, config.audio.cluster_seed)
+        voices.save(steps.folder / VOICES)
+        for split in SPLITS:
+            with FeatureWriter(adapted, split) as writer:
+                for name, values in voices.adapted(read_features(raw, split), speakers):
+                    writer.add(name, values)
+        steps.finish("speakers", speakers=len(by_speaker(features, speakers)))
+    return adapted
 
 
 def _frames(
@@ -176,7 +199,7 @@ def _frames(
         steps.finish("features", dim=dim, encoder_dim=dim, **_amounts(out, seconds))
     depends = [speech, audio.mfcc_clusters, audio.iterations, audio.restarts, audio.cluster_seed]
     if steps.due("mfcc-units", depends):
-        listener = Listener(config.encoder, config.layer, audio.remove_silence, audio.batch_seconds, config.device)
+        listener = Listener(config.encoder, config.layer, audio, config.device)
         write_mfcc_units(listener, splits["train"], out, audio, digest(speech))
         shutil.rmtree(out / "mfcc", ignore_errors=True)
         steps.finish("mfcc-units", mfcc_clusters=audio.mfcc_clusters)
@@ -187,7 +210,7 @@ def _listen(
 ) -> float:
     """The encoder's features of both splits; returns the seconds from one to the next."""
     audio = config.audio
-    listener = Listener(config.encoder, config.layer, audio.remove_silence, audio.batch_seconds, config.device)
+    listener = Listener(config.encoder, config.layer, audio, config.device)
     for split, utterances in splits.items():
         write_speech_features(listener, utterances, folder, split, key, lambda u, why: skipped.add(u.id, why))
         if not len(read_features(folder, split)):
