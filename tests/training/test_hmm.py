@@ -150,3 +150,22 @@ def test_utterances_with_more_labels_than_frames_are_left_out() -> None:
     train_hmm(features, truth, PHONES, HMMConfig(dim=6, gaussians=1, viterbi_rounds=1, em_rounds=0, lda=0))
     with pytest.raises(CorpusError, match="as many frames"):
         train_hmm(features, [[] for _ in truth], PHONES, SMALL)
+
+
+def test_a_mean_that_says_what_was_said_can_be_kept(tmp_path: Path) -> None:
+    """Utterances of one phone each: with their own mean taken away nothing is left to tell them apart."""
+    random = np.random.default_rng(3)
+    said = [int(random.integers(8)) for _ in range(60)]
+    means = np.random.default_rng(9).normal(size=(8, 6)) * 1.6
+    rows = [means[phone] + 0.3 * random.normal(size=(12, 6)) for phone in said]
+    ids = tuple(f"u{n}" for n in range(len(rows)))
+    features = Features(np.concatenate(rows).astype(np.float32), np.full(len(rows), 12), ids)
+    config = HMMConfig(dim=6, gaussians=1, viterbi_rounds=2, em_rounds=0, lda=0)
+    right = {}
+    for normalize in (True, False):
+        trained = train_hmm(features, [[PHONES[phone]] for phone in said], PHONES, config, normalize)
+        trained.save(tmp_path / str(normalize))
+        again = TrainedHMM.load(tmp_path / str(normalize))
+        guesses = [int(again.phone_scores(one)[:, :8].sum(0).argmax()) for one in features]
+        right[normalize] = np.mean(np.array(guesses) == said)
+    assert right[False] > 0.95 and right[True] < 0.5

@@ -26,6 +26,8 @@ def print_preparation(prepared: Prepared, done: Sequence[str], console: Console)
     console.print(table)
     kept = f", {facts['variance_kept']:.0%} of the variance" if "variance_kept" in facts else ""
     console.print(f"{facts['dim']} dimensions of the encoder's {facts['encoder_dim']}{kept}")
+    if "speakers" in facts:
+        console.print(f"{facts['speakers']:,} speakers, their cepstra moved to a mixture that all share")
     console.print(
         f"text: {text['sentences']:,} sentences, {text['phones']:,} phones of {len(prepared.phones) - 1} kinds, "
         f"{text['words']:,} words"

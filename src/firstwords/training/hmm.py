@@ -8,10 +8,9 @@ first stage's states apart (LDA). In both, mixtures grow by splitting. Source: t
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,17 +59,20 @@ class HMMConfig:
 
 @dataclass(frozen=True)
 class Front:
-    """What the HMM sees of features: each utterance with zero mean and unit variance, then LDA."""
+    """What the HMM sees of features: each utterance with zero mean and unit variance, or as it is; then LDA."""
 
     dim: int
     context: int = 0
     directions: Tensor | None = None
     """(lda, (2 context + 1) dim)."""
+    normalize: bool = True
+    """Not where speakers were adapted: there a mean says what was said."""
 
     def __call__(self, features: np.ndarray) -> Tensor:
         """(T, D) to (T, dim) or (T, lda)."""
         x = torch.from_numpy(np.array(features[:, : self.dim], dtype=np.float32))
-        x = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-5)
+        if self.normalize:
+            x = (x - x.mean(0)) / (x.std(0, correction=0) + 1e-5)
         return x if self.directions is None else spliced(x, self.context) @ self.directions.T
 
 
@@ -89,7 +91,7 @@ class TrainedHMM:
         """Writes hmm.safetensors and front.safetensors. Raises CheckpointError."""
         self.hmm.save(folder / "hmm.safetensors")
         tensors = {} if self.front.directions is None else {"directions": self.front.directions}
-        about = {"dim": self.front.dim, "context": self.front.context}
+        about = {"dim": self.front.dim, "context": self.front.context, "normalize": self.front.normalize}
         write_fitted(folder / "front.safetensors", FRONT, tensors or {"none": torch.zeros(1)}, about)
 
     @staticmethod
@@ -97,14 +99,18 @@ class TrainedHMM:
         """What `save` wrote. Raises CheckpointError."""
         tensors, about = read_fitted(folder / "front.safetensors", FRONT)
         try:
-            front = Front(about["dim"], about["context"], tensors.get("directions"))
+            front = Front(about["dim"], about["context"], tensors.get("directions"), about.get("normalize", True))
         except KeyError as error:
             raise CheckpointError(f"{folder}: an HMM's front end without its {error}") from error
         return TrainedHMM(PhoneHMM.load(folder / "hmm.safetensors"), front)
 
 
 def train_hmm(
-    features: Features, labels: Sequence[Sequence[str]], phones: Sequence[str], config: HMMConfig | None = None
+    features: Features,
+    labels: Sequence[Sequence[str]],
+    phones: Sequence[str],
+    config: HMMConfig | None = None,
+    normalize: bool = True,
 ) -> TrainedHMM:
     """An HMM of features and phones.
 
@@ -112,6 +118,7 @@ def train_hmm(
         features: of the utterances, frame by frame.
         labels: each utterance's phones, right or wrong; silences in them are left out, and found anew.
         phones: all of them, silence last.
+        normalize: give each utterance zero mean and unit variance.
 
     Raises:
         CorpusError: no utterance has labels that fit its frames.
@@ -126,7 +133,7 @@ def train_hmm(
         raise CorpusError(f"none of {len(features)} utterances has labels, and as many frames as labels at least")
     usable.sort(key=lambda n: int(features.lengths[n]))
     data = _Data(features, numbers, usable, tuple(phones))
-    front = Front(min(config.dim, features.dim))
+    front = Front(min(config.dim, features.dim), normalize=normalize)
     hmm = _gathered(data, front, data.even()).updated(None, config)
     sizes = [2**k for k in range(int(math.log2(config.gaussians)) + 1)]
     first = sizes if not config.lda else [size for size in sizes if size <= 4]
@@ -267,7 +274,7 @@ def _gathered(
 def split(hmm: PhoneHMM, distance: float = 0.2) -> PhoneHMM:
     """Every Gaussian becomes two of half its weight, `distance` standard deviations to either side."""
     shift = distance * hmm.variances.sqrt()
-    return dataclasses.replace(
+    return replace(
         hmm,
         means=torch.cat([hmm.means - shift, hmm.means + shift], 1),
         variances=hmm.variances.repeat(1, 2, 1),
@@ -284,7 +291,7 @@ def _discriminant(data: _Data, front: Front, hmm: PhoneHMM, config: HMMConfig) -
         for row, number in enumerate(numbers):
             paths[number] = states[row, : int(lengths[row])]
             scatter.add(spliced(front(data.features[number]), config.context), paths[number])
-    new = Front(front.dim, config.context, scatter.directions(min(config.lda, wide)))
+    new = replace(front, context=config.context, directions=scatter.directions(min(config.lda, wide)))
     batches = (
         ([number], path[None], torch.ones(1, len(path)), torch.tensor([len(path)])) for number, path in paths.items()
     )

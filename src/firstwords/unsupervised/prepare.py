@@ -155,7 +155,9 @@ def _segments(
     if steps.due("features", speech, there=all(have_features(raw, split) for split in SPLITS)):
         seconds = _listen(splits, raw, digest(speech), config, skipped)
         steps.finish("features", **_amounts(raw, seconds))
-    if audio.speaker_adaptation != "none":
+    if audio.speaker_adaptation == "none":
+        steps.facts.pop("speakers", None)
+    else:
         raw = _adapted(steps, splits, speech, config)
     if steps.due("segments", fitted):
         features = read_features(raw, "train")

@@ -64,6 +64,8 @@ class SelfTrainConfig:
     begin with 2,000."""
     rounds: int = 2
     """HMMs, each learning from what the one before reads. Source: Kaldi's stages in wav2vec-U."""
+    word_rounds: int = 1
+    """HMMs after them that learn from the words read, spelt in phones. Ours: docs/results/unsupervised.md."""
     hmm: HMMConfig = field(default_factory=HMMConfig)
     scale: float = 0.1
     """Of the HMM's log densities. Source: Kaldi searches 1/7 to 1/17."""
@@ -88,8 +90,8 @@ class SelfTrainConfig:
                 "cepstra cannot be fine-tuned: name an encoder for the recogniser (--encoder RUN of self-train, "
                 "--self-train.encoder RUN of run), or leave the recogniser out (--ctc none, --self-train.ctc none)"
             )
-        if self.utterances < 0 or self.rounds < 0 or self.beam < 1:
-            raise ConfigError("self-training: utterances and rounds must not be below 0, nor beam below 1")
+        if min(self.utterances, self.rounds, self.word_rounds) < 0 or self.beam < 1:
+            raise ConfigError("self-training: utterances, rounds and word_rounds must not be below 0, nor beam below 1")
 
 
 def self_train(
@@ -133,6 +135,10 @@ def self_train(
     if trained is not None:
         words = work.read(trained, "words", "words", [*depends, config.rounds, "words"])
         stages.append(work.stage("HMM, words", words))
+        for number in range(config.rounds + 1, config.rounds + config.word_rounds + 1):
+            trained = work.hmm(number, words, [*depends, config.rounds, number, "words"])
+            words = work.read(trained, "words", f"words{number}", [*depends, config.rounds, number, "words"])
+            stages.append(work.stage(f"HMM {number} from words, words", words))
     write_table(out, stages)
     if config.ctc != "none":
         stages += work.ctc(words if config.ctc == "letters" else labels, recognizer, device)
@@ -171,7 +177,8 @@ class _Work:
         out.mkdir(parents=True, exist_ok=True)
         self.steps = read_steps(out, FACTS)
         self.judge = PhoneJudge(self.prepared.sentences(), self.prepared.phones, SILENCE)
-        self.text = settings_of(self.prepared).text
+        settings = settings_of(self.prepared)
+        self.text, self.adapted = settings.text, settings.audio.speaker_adaptation != "none"
         heard = [utterances[name] for name in self.prepared.valid.ids]
         self.truth = true_phones(heard, set(self.prepared.phones), self.text)
         self.texts = {u.id: normalize_text(u.text).split() for u in heard if u.text}
@@ -200,7 +207,7 @@ class _Work:
         if self.steps.due(name, depends, self._run_key(), there=(folder / "front.safetensors").is_file()):
             features = self.frames("train")
             said = [labels["train"].phones.get(one, []) for one in features.ids]
-            train_hmm(features, said, self.prepared.phones, self.config.hmm).save(folder)
+            train_hmm(features, said, self.prepared.phones, self.config.hmm, not self.adapted).save(folder)
             self.steps.finish(name)
         return TrainedHMM.load(folder)
 
