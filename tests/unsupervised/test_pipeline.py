@@ -416,8 +416,8 @@ def test_self_training_on_some_utterances_of_cepstra(
     sweep = "--steps 2 --batch 4 --discriminator.dim 8 --grid.seeds 0 --grid.gradient 1.5 --grid.smoothness 0.5 " \
             "--grid.diversity 2.0 --choice.validate-every 2 --save-every 2 --device cpu"  # fmt: skip
     assert main(["unsupervised", "train", str(cepstra), "--out", str(gan), *sweep.split()]) == 0
-    small = "--utterances 5 --rounds 1 --word-rounds 0 --hmm.gaussians 1 --hmm.viterbi-rounds 1 --hmm.em-rounds 0 --hmm.lda 0 " \
-            "--beam 4 --device cpu --recognizer.steps 1 --recognizer.training.validate-every 1 " \
+    small = "--utterances 5 --rounds 1 --word-rounds 0 --hmm.gaussians 1 --hmm.viterbi-rounds 1 --hmm.em-rounds 0 " \
+            "--hmm.lda 0 --beam 4 --device cpu --recognizer.steps 1 --recognizer.training.validate-every 1 " \
             "--recognizer.training.workers 1 --recognizer.training.device cpu " \
             "--recognizer.adapt.fresh-blocks 0"  # fmt: skip
     arguments = ["self-train", gan, place.corpus, "--out", out, *small.split()]

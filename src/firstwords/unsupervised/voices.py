@@ -2,9 +2,9 @@
 
 Cepstra tell who speaks as loudly as what is said. All speakers say the same phones, so that one mixture of Gaussians
 should fit them all: each speaker's cepstra are moved to it, first by the frequency warp of a vocal tract's length (Lee
-and Rose 1996; as a linear map: Kim et al. 2004), then by any linear map (CMLLR, Gales 1998), and the mixture is made
-anew from what comes of all (speaker-adaptive training, Anastasakos et al. 1996). Speakers whom training did not hear
-are moved to the mixture that it left.
+and Rose 1996; as a linear map: Panchapagesan and Alwan 2006), then by any linear map (CMLLR, Gales 1998), and the
+mixture is made anew from what comes of all (speaker-adaptive training, Anastasakos et al. 1996). Speakers whom training
+did not hear are moved to the mixture that it left.
 """
 
 from __future__ import annotations
@@ -31,12 +31,11 @@ KIND = "voices"
 VOICES = "voices.safetensors"
 """In a prepared folder."""
 WARPS = tuple(round(0.76 + 0.04 * step, 2) for step in range(14))
-"""Factors of frequency that are tried."""
+"""Factors of frequency that are tried. Ours."""
 WARP_GAUSSIANS, WARP_ROUNDS, WARP_EM = 16, 8, 5
 """Of the mixture that chooses among them, how often it is made anew at most, and from k-means in so many rounds."""
 GAUSSIANS, ROUNDS = (32, 64), 10
-"""Of the mixtures that linear maps follow, one after the other, and rounds of EM with each. Fewer Gaussians lead
-astray (8), more gain little (128): docs/results/unsupervised.md."""
+"""Of the mixtures that linear maps follow, one after the other, and rounds of EM with each. Ours."""
 MOST_FRAMES = 10_000
 """Of a speaker that his map is found on, spread over what he says, ..."""
 ALL_FRAMES = 400_000
