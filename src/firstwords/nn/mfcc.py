@@ -47,8 +47,8 @@ def frequency_warp(factor: float) -> Tensor:
     """(CEPSTRA, CEPSTRA) float64: cepstra as column vectors to those of a voice with formants `factor` times lower.
 
     What was at factor x f comes to f, as after a change of a vocal tract's length; above 4.8 kHz less and less, and the
-    upper end stays (Lee and Rose 1996). Cepstra are cosines over bands, which can be read between the bands too, so that
-    the warp is linear (Panchapagesan and Alwan 2006).
+    upper end stays (Lee and Rose 1996). Cepstra are of cosines over bands, which can be read between the bands too, so
+    that the warp is linear (Panchapagesan and Alwan 2006).
     """
     low, high, knee = hertz_to_mel(20.0), hertz_to_mel(8000.0), 4800 * min(1.0, 1 / factor)
     step = (high - low) / (BANDS + 1)
