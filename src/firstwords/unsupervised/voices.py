@@ -55,7 +55,7 @@ class Voices:
     deviation: Tensor
     """(39,)."""
 
-    def map_of(self, utterances: Iterable[np.ndarray]) -> Affine:
+    def map_of(self, utterances: Sequence[np.ndarray]) -> Affine:
         """The map of a speaker's cepstra (T, 13) to those that all share."""
         frames = _Speaker(utterances)
         start, _ = frames.start(self.warped)
@@ -131,7 +131,7 @@ def fit_voices(features: Features, speakers: Mapping[str, str], seed: int = 0) -
     """
     groups = by_speaker(features, speakers)
     most = min(MOST_FRAMES, ALL_FRAMES // len(groups))
-    heard = [_Speaker((features[number] for number in numbers), most) for numbers in groups.values()]
+    heard = [_Speaker([features[number] for number in numbers], most) for numbers in groups.values()]
     warped, factors = _fitted_warps(heard, seed)
     streams = [one.warp(factor)(one.streams) for one, factor in zip(heard, factors, strict=True)]
     affines = [Affine.identity(CEPSTRA) for _ in heard]
@@ -178,8 +178,9 @@ def _fitted_warps(speakers: Sequence[_Speaker], seed: int) -> tuple[Mixture, lis
 class _Speaker:
     """A speaker's frames, as many as are looked at."""
 
-    def __init__(self, utterances: Iterable[np.ndarray], most: int = MOST_FRAMES) -> None:
-        streams = torch.cat([_streams(cepstra) for cepstra in utterances])
+    def __init__(self, utterances: Sequence[np.ndarray], most: int = MOST_FRAMES) -> None:
+        step = max(1, sum(map(len, utterances)) // (2 * most))  # who says much is not read whole
+        streams = torch.cat([_streams(cepstra) for cepstra in utterances[::step]])
         if len(streams) > most:
             streams = streams[torch.linspace(0, len(streams) - 1, most).long()]
         self.streams = streams
