@@ -82,6 +82,16 @@ def test_what_comes_out_has_the_weights_of_cepstra(voices: Voices) -> None:
     np.testing.assert_allclose(values.std(0), np.repeat([1.0, 0.3, 0.1], CEPSTRA), rtol=0.1)
 
 
+def test_of_many_speakers_some_are_enough(voices: Voices, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five of eight, evenly spread, and fewer frames of each."""
+    monkeypatch.setattr("firstwords.unsupervised.voices.MOST_SPEAKERS", 5)
+    monkeypatch.setattr("firstwords.unsupervised.voices.ALL_FRAMES", 3000)
+    features, phones, who = corpus(1)
+    each = np.repeat(np.array(who), features.lengths)
+    some = fit_voices(features, dict(zip(features.ids, who, strict=True)))
+    assert told_apart(adapted(some, features, who), phones, each) > 0.9
+
+
 def test_kept_on_disk(voices: Voices, tmp_path: Path) -> None:
     voices.save(tmp_path / "voices.safetensors")
     again = Voices.load(tmp_path / "voices.safetensors")

@@ -1,6 +1,6 @@
 """Constrained maximum-likelihood linear regression: a linear map of features that makes them likely to a mixture.
 
-One matrix and offset for each speaker turn his features into those that a mixture of Gaussians expects (Gales 1998,
+One matrix and offset for each speaker turn their features into those that a mixture of Gaussians expects (Gales 1998,
 "Maximum likelihood linear transformations for HMM-based speech recognition"; the HTK Book, equations 9.19 to 9.24).
 The mixture stands for all speakers and has no labels. Derivatives go through the same matrix.
 """

@@ -181,7 +181,7 @@ def features_of(
 ) -> Features:  # fmt: skip
     """Features of any utterances, made as the prepared ones were: by the same encoder, clusters and components.
 
-    Speakers are adapted anew, each with all that these utterances hold of him.
+    Speakers are adapted anew, each with all that these utterances hold of them.
 
     Args:
         scratch: a folder for them.

@@ -37,9 +37,9 @@ WARP_GAUSSIANS, WARP_ROUNDS, WARP_EM = 16, 8, 5
 GAUSSIANS, ROUNDS = (32, 64), 10
 """Of the mixtures that linear maps follow, one after the other, and rounds of EM with each. Ours."""
 MOST_FRAMES = 10_000
-"""Of a speaker that his map is found on, spread over what he says, ..."""
-ALL_FRAMES = 400_000
-"""... and of all speakers together while what they share is found."""
+"""Of a speaker that the map is found on, spread over all that is said, ..."""
+MOST_SPEAKERS, ALL_FRAMES = 400, 400_000
+"""... and of speakers that what they share is found on, with so many frames of all together."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,11 @@ def fit_voices(features: Features, speakers: Mapping[str, str], seed: int = 0) -
     Raises:
         ConfigError: fewer frames than Gaussians.
     """
-    groups = by_speaker(features, speakers)
+    groups = list(by_speaker(features, speakers).values())
+    if len(groups) > MOST_SPEAKERS:
+        groups = [groups[n] for n in np.linspace(0, len(groups) - 1, MOST_SPEAKERS).astype(int)]
     most = min(MOST_FRAMES, ALL_FRAMES // len(groups))
-    heard = [_Speaker([features[number] for number in numbers], most) for numbers in groups.values()]
+    heard = [_Speaker([features[number] for number in numbers], most) for numbers in groups]
     warped, factors = _fitted_warps(heard, seed)
     streams = [one.warp(factor)(one.streams) for one, factor in zip(heard, factors, strict=True)]
     affines = [Affine.identity(CEPSTRA) for _ in heard]
@@ -179,7 +181,7 @@ class _Speaker:
     """A speaker's frames, as many as are looked at."""
 
     def __init__(self, utterances: Sequence[np.ndarray], most: int = MOST_FRAMES) -> None:
-        step = max(1, sum(map(len, utterances)) // (2 * most))  # who says much is not read whole
+        step = max(1, sum(map(len, utterances)) // (2 * most))  # much speech is not read whole
         streams = torch.cat([_streams(cepstra) for cepstra in utterances[::step]])
         if len(streams) > most:
             streams = streams[torch.linspace(0, len(streams) - 1, most).long()]
