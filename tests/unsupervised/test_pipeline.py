@@ -31,6 +31,7 @@ from firstwords.unsupervised.cepstra import WEIGHTS, Cepstra
 from firstwords.unsupervised.decode import PhoneModel, features_of, prepared_features
 from firstwords.unsupervised.diagnostics import ProbeConfig, cluster_purity, linear_probe, purity
 from firstwords.unsupervised.readings import DecoderParts, greedy_phones, text_floor, tuned
+from firstwords.unsupervised.report import Places, leave_report
 from firstwords.unsupervised.times import segment_edges
 from firstwords.unsupervised.voices import VOICES, Voices, speakers_of
 
@@ -175,6 +176,8 @@ def test_speakers_are_adapted(place: Place, tmp_path: Path, capsys: pytest.Captu
     assert "3 speakers, their cepstra moved" in capsys.readouterr().out
     prepared, fitted = read_prepared(out), Voices.load(out / VOICES)
     assert prepared.facts["speakers"] == 3 and prepared.train.dim == 39
+    page = leave_report(tmp_path, Places(out))
+    assert page is not None and "3 speakers, their cepstra moved" in page.read_text()
     plain = read_features(out / "raw", "valid")
     assert plain.dim == 13
     heard = read_manifest(place.corpus, ["dev"])

@@ -246,6 +246,8 @@ def _facts(prepared: Prepared, truth: Truth | None) -> list[str]:
     if "encoder_dim" in facts:
         kept = f", {facts['variance_kept']:.0%} of the variance" if "variance_kept" in facts else ""
         found.append(f"Features: {facts['dim']} dimensions of the encoder's {facts['encoder_dim']}{kept}.")
+    if "speakers" in facts:
+        found.append(f"{facts['speakers']:,} speakers, their cepstra moved to a mixture that all share (no labels).")
     if truth is not None:
         one = truth.purity
         found.append(
