@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import finetune, finetune_arguments, pretrain, tensors, write_corpus, write_manifest
+from tiny import finetune, finetune_arguments, listened_to_five, pretrain, tensors, write_corpus, write_manifest
 
 from firstwords.checkpoints.models import load_encoder_weights
 from firstwords.checkpoints.own import read_checkpoint
@@ -32,14 +32,18 @@ def small(method: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return write_corpus(tmp_path / "corpus", [0.5, 0.6, 0.7, 0.8, 0.9], split="train")
+def listened(tmp_path: Path) -> tuple[Path, Path]:
+    return listened_to_five(tmp_path, {"steps": 1})
 
 
 @pytest.fixture
-def base(corpus: Path, tmp_path: Path) -> Path:
-    assert pretrain(corpus, tmp_path / "base", changes={"steps": 1}) == 0
-    return tmp_path / "base"
+def corpus(listened: tuple[Path, Path]) -> Path:
+    return listened[0]
+
+
+@pytest.fixture
+def base(listened: tuple[Path, Path]) -> Path:
+    return listened[1]
 
 
 @METHODS

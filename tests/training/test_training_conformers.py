@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import assert_bitwise_equal, finetune, pretrain, pretrain_arguments, tensors, write_corpus
+from tiny import assert_bitwise_equal, finetune, listened_to_five, pretrain, pretrain_arguments, tensors
 
 from firstwords.checkpoints.own import Checkpoint, read_checkpoint
 from firstwords.cli import main
@@ -24,14 +24,18 @@ def listening(**more: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def corpus(tmp_path: Path) -> Path:
-    return write_corpus(tmp_path / "corpus", [0.5, 0.6, 0.7, 0.8, 0.9], split="train")
+def listened(tmp_path: Path) -> tuple[Path, Path]:
+    return listened_to_five(tmp_path, listening())
 
 
 @pytest.fixture
-def base(corpus: Path, tmp_path: Path) -> Path:
-    assert pretrain(corpus, tmp_path / "base", changes=listening()) == 0
-    return tmp_path / "base"
+def corpus(listened: tuple[Path, Path]) -> Path:
+    return listened[0]
+
+
+@pytest.fixture
+def base(listened: tuple[Path, Path]) -> Path:
+    return listened[1]
 
 
 def statistics(run: Path, file: str = "last.safetensors") -> dict[str, torch.Tensor]:

@@ -73,6 +73,13 @@ def write_corpus(folder: Path, seconds: list[float] | None = None, **fields: Any
     return write_manifest(folder, lines)
 
 
+def listened_to_five(folder: Path, changes: dict[str, Any]) -> tuple[Path, Path]:
+    """A corpus of five utterances, and a pre-training that heard them."""
+    corpus = write_corpus(folder / "corpus", [0.5, 0.6, 0.7, 0.8, 0.9], split="train")
+    assert pretrain(corpus, folder / "base", changes=changes) == 0
+    return corpus, folder / "base"
+
+
 def write_manifest(folder: Path, lines: list[dict[str, Any]]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))

@@ -124,8 +124,8 @@ def self_train(
     stages = [work.stage("generator, greedy", work.generator("greedy"))]
     labels = work.generator("phones")
     stages.append(work.stage("generator, phone model", labels))
-    depends: list[Any] = [stamp(run / BEST if run.is_dir() else run), to_dict(config.hmm), config.scale, config.beam,
-                          config.utterances]  # fmt: skip
+    depends: list[Any] = [stamp(run / BEST if run.is_dir() else run), stamp(model.prepared.folder / "train.npy"),
+                          to_dict(config.hmm), config.scale, config.beam, config.utterances]  # fmt: skip
     trained: TrainedHMM | None = None
     for number in range(1, config.rounds + 1):
         trained = work.hmm(number, labels, [*depends, number])

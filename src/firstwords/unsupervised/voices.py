@@ -32,8 +32,10 @@ VOICES = "voices.safetensors"
 """In a prepared folder."""
 WARPS = tuple(round(0.76 + 0.04 * step, 2) for step in range(14))
 """Factors of frequency that are tried. Ours."""
-WARP_GAUSSIANS, WARP_ROUNDS, WARP_EM = 16, 8, 5
-"""Of the mixture that chooses among them, how often it is made anew at most, and from k-means in so many rounds."""
+WARP_GAUSSIANS, WARP_ROUNDS = 16, 8
+"""Of the mixture that chooses among them, and how often it is made anew at most."""
+START_ROUNDS = 5
+"""Of EM in which a mixture is made from k-means."""
 GAUSSIANS, ROUNDS = (32, 64), 10
 """Of the mixtures that linear maps follow, one after the other, and rounds of EM with each. Ours."""
 MOST_FRAMES = 10_000
@@ -58,7 +60,7 @@ class Voices:
     def map_of(self, utterances: Sequence[np.ndarray]) -> Affine:
         """The map of a speaker's cepstra (T, 13) to those that all share."""
         frames = _Speaker(utterances)
-        start, _ = frames.start(self.warped)
+        start = frames.warp(frames.best_factor(self.warped))
         affine = Affine.identity(CEPSTRA)
         streams = start(frames.streams)
         for _ in range(ROUNDS):
@@ -143,7 +145,7 @@ def fit_voices(features: Features, speakers: Mapping[str, str], seed: int = 0) -
         for _ in range(ROUNDS):
             next(passes)
             together = _mapped(affines, streams)
-            mixture = fit_mixture(together, size, WARP_EM, seed) if mixture is None else mixture.refitted(together)
+            mixture = fit_mixture(together, size, START_ROUNDS, seed) if mixture is None else mixture.refitted(together)
             affines = _centred([improved(affine, one, mixture, Affine.identity(CEPSTRA))
                                 for affine, one in zip(affines, streams, strict=True)])  # fmt: skip
     next(passes, None)
@@ -170,8 +172,8 @@ def _fitted_warps(speakers: Sequence[_Speaker], seed: int) -> tuple[Mixture, lis
     factors = [1.0 for _ in speakers]
     for _ in track(range(WARP_ROUNDS), WARP_ROUNDS, "warps"):
         together = torch.cat([one.warped(factor) for one, factor in zip(speakers, factors, strict=True)])
-        mixture = fit_mixture(together, WARP_GAUSSIANS, WARP_EM, seed)
-        before, factors = factors, [one.start(mixture)[1] for one in speakers]
+        mixture = fit_mixture(together, WARP_GAUSSIANS, START_ROUNDS, seed)
+        before, factors = factors, [one.best_factor(mixture) for one in speakers]
         if factors == before:
             break
     return mixture, factors
@@ -200,11 +202,9 @@ class _Speaker:
         """(N, 13) warped cepstra."""
         return self.warp(factor)(self.streams[:, :1])[:, 0]
 
-    def start(self, mixture: Mixture) -> tuple[Affine, float]:
-        """The warp that the mixture likes best, and its factor."""
-        scores = [mixture.score(self.warped(factor)) for factor in WARPS]
-        factor = WARPS[int(np.argmax(scores))]
-        return self.warp(factor), factor
+    def best_factor(self, mixture: Mixture) -> float:
+        """Of the warp that the mixture likes best."""
+        return max(WARPS, key=lambda factor: mixture.score(self.warped(factor)))
 
 
 def _streams(cepstra: np.ndarray) -> Tensor:
