@@ -50,6 +50,8 @@ class Settings:
     """Where everything is written, with the prepared corpora in WORK/corpora (as experiments/labels.py leaves them)."""
     encoders: tuple[str, ...] = ()
     """NAME=RUN, or NAME=RUN:LAYER for the output of a block, each; log-mel bands are always there."""
+    only: tuple[str, ...] = ()
+    """Of all features these, by name ("log-mel" is the bands'); none: all. So several machines can share the work."""
     lm: Path | None = None
     """4-gram model, for choosing checkpoints and for the second half of the table."""
     labels: tuple[str, ...] = ("10min", "1h", "all")
@@ -89,6 +91,7 @@ class Run:
 def main() -> None:
     settings = tyro.cli(Settings)
     sources = [("log-mel", LOG_MEL, None), *map(encoder, settings.encoders)]
+    sources = [source for source in sources if source[0] in settings.only or not settings.only]
     runs = [
         Run(*source, labels, criterion, seed)
         for labels in settings.labels for criterion in settings.criteria for seed in settings.seeds

@@ -72,7 +72,7 @@ def _train(corpora: Sequence[Path], source: str, out: Path, config: ClassifyConf
         console.print(note)
     facts = fingerprint(task.training) | {"classes": len(task.labels)}
     tensorboard = config.training.tensorboard
-    run = Run(out, "classify", to_dict(config), facts | {"source": source}, processes.main, tensorboard)
+    run = Run(out, "classify", config, facts | {"source": source}, processes.main, tensorboard)
     if task.cacheable and run.status.get("state") != "finished":
         everything = [*task.training, *task.validation]
         sizes = config.training

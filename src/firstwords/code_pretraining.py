@@ -14,11 +14,9 @@ from firstwords.checkpoints.own import Checkpoint, read_checkpoint, write_checkp
 from firstwords.checkpoints.sources import open_checkpoint
 from firstwords.coder import Coder
 from firstwords.commands import run_task
-from firstwords.config import to_dict
 from firstwords.corpus.manifest import MANIFEST_NAME
 from firstwords.embedding import network_fingerprint
 from firstwords.errors import ConfigError, CorpusError
-from firstwords.recipes import OBJECTIVE
 from firstwords.training.code_bert import CodePrediction, CodePretrainConfig, check_codes
 from firstwords.training.data import Skipped
 from firstwords.training.launch import in_processes
@@ -57,8 +55,7 @@ def _pretrain_on_codes(units: Sequence[Path], out: Path, config: CodePretrainCon
     training, validation = hold_out(sequences, config.data.held_out)
     task = CodePrediction(config, training, validation, processes)
     facts = task.facts() | {"codes_of": network_fingerprint(coder)}
-    asked = to_dict(config) | {OBJECTIVE: CODE_BERT}
-    run = Run(out, "pretrain", asked, facts, processes.main, config.training.tensorboard)
+    run = Run(out, "pretrain", config, facts, processes.main, config.training.tensorboard, CODE_BERT)
     if processes.main and not (out / CODES).is_file():
         kept = {name: value for name, value in source.state.items() if name == "imported"}
         write_checkpoint(out / CODES, Checkpoint(source.kind, source.config, source.weights, state=kept))

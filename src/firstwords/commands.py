@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from firstwords.checkpoints.models import load_any_encoder, load_encoder_weights
 from firstwords.coder import Coder
-from firstwords.config import to_dict
 from firstwords.corpus.languages import language_notes
 from firstwords.errors import CheckpointError, FirstwordsError
 from firstwords.models.wav2vec2 import EncoderConfig, Wav2Vec2
@@ -31,7 +30,7 @@ from firstwords.training.finetune import Finetuning
 from firstwords.training.finetune_config import FinetuneConfig
 from firstwords.training.launch import in_processes
 from firstwords.training.loop import train
-from firstwords.training.objectives import OBJECTIVES, described, objective_of
+from firstwords.training.objectives import OBJECTIVES, named_objective, objective_of
 from firstwords.training.pretrain import PretrainConfig
 from firstwords.training.processes import Processes
 from firstwords.training.run import SKIPPED, Run
@@ -74,7 +73,7 @@ def _pretrain(corpora: Sequence[Path], out: Path, config: AudioOnlyConfig, sourc
     _say(language_notes(training), processes)
     task = objective.task(config, training, validation, processes, skipped, weights)
     facts = fingerprint(task.training) | ({} if source is None else {"source": source})
-    run = Run(out, "pretrain", described(config), facts, processes.main, config.training.tensorboard)
+    run = Run(out, "pretrain", config, facts, processes.main, config.training.tensorboard, named_objective(config))
     unfinished = run.status.get("state") != "finished"
     code = run_task(task, config, run, facts, len(task.validation), skipped, processes)
     if code == 0 and unfinished and processes.main and task.languages:
@@ -116,7 +115,7 @@ def _finetune(corpora: Sequence[Path], source: str, out: Path, config: FinetuneC
     task = Finetuning(config, encoder, weights, training, validation, processes, skipped, source)
     facts = fingerprint(task.training)
     tensorboard = config.training.tensorboard
-    run = Run(out, "finetune", to_dict(config), facts | {"source": source}, processes.main, tensorboard)
+    run = Run(out, "finetune", config, facts | {"source": source}, processes.main, tensorboard)
     if processes.main:
         task.alphabet.save(out / "alphabet.json")
     return run_task(task, config, run, facts, len(task.validation), skipped, processes)
@@ -159,7 +158,7 @@ def _train_acoustic(corpora: Sequence[Path], source: str, out: Path, config: Aco
     training, validation = choose_splits(transcribed, data.train, data.valid, data.held_out)
     task = AcousticTraining(config, encoder, training, validation, processes, skipped, source)
     facts = fingerprint(task.training)
-    run = Run(out, "acoustic", to_dict(config), facts | {"source": source}, processes.main, config.training.tensorboard)
+    run = Run(out, "acoustic", config, facts | {"source": source}, processes.main, config.training.tensorboard)
     if processes.main:
         task.alphabet.save(out / "alphabet.json")
     return run_task(task, config, run, facts, len(task.validation), skipped, processes)

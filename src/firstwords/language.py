@@ -9,7 +9,6 @@ from pathlib import Path
 
 from firstwords.checkpoints.models import load_alphabet
 from firstwords.commands import run_task
-from firstwords.config import to_dict
 from firstwords.decoding.ngram import END, START, UNKNOWN, NgramModel, Perplexity
 from firstwords.decoding.transformer import TransformerScorer
 from firstwords.text.alphabet import BOUNDARY, Alphabet
@@ -100,7 +99,7 @@ def _train_transformer(texts: Sequence[Path], reading: Reading, out: Path, confi
     spelling = reading.spelling()
     task = LanguageModelling(config, learnt(texts, reading, spelling), spelling, processes)
     facts = task.facts()
-    run = Run(out, "language", to_dict(config), facts, processes.main, config.training.tensorboard)
+    run = Run(out, "language", config, facts, processes.main, config.training.tensorboard)
     return run_task(task, config, run, facts, len(task.validation), Skipped(), processes)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from tiny import (
     assert_bitwise_equal,
     finetune,
@@ -240,6 +241,28 @@ def test_how_work_is_shared_may_change(corpus: Path, tmp_path: Path, capsys: pyt
         said = capsys.readouterr().err
         assert "holds another run" in said and "choose another --out" in said and len(said.splitlines()) == 1
     assert all(torch.equal(value, weights[name]) for name, value in tensors(out / "last.safetensors").items())
+
+
+def test_a_run_of_an_older_version_goes_on(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Fields that it lacked had their defaults; where another value is asked for now, it is another run."""
+    out = tmp_path / "run"
+    assert pretrain(corpus, out, changes={"steps": 4}) == 0
+
+    def forget(*keys: str) -> None:
+        values = yaml.safe_load((out / "config.yaml").read_text())
+        place = values["config"]
+        for key in keys[:-1]:
+            place = place[key]
+        del place[keys[-1]]
+        (out / "config.yaml").write_text(yaml.safe_dump(values))
+
+    forget("training", "optimizer", "weight_decay")
+    forget("model", "encoder", "normalize_waveform")
+    assert pretrain(corpus, out, changes={"steps": 4}) == 0
+    assert "weight_decay" in yaml.safe_load((out / "config.yaml").read_text())["config"]["training"]["optimizer"]
+    forget("model", "mask", "probability")
+    assert pretrain(corpus, out, changes={"steps": 4}) == 2
+    assert "mask.probability: 0.65 there, 0.5 asked" in capsys.readouterr().err
 
 
 def test_a_perfect_score_is_remembered() -> None:

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from firstwords.config import to_dict
-from firstwords.recipes import OBJECTIVE, WAV2VEC2, load_recipe
+from firstwords.recipes import WAV2VEC2, load_recipe
 from firstwords.training.audio_only import AudioOnly, AudioOnlyConfig
 from firstwords.training.code_bert import CodePretrainConfig
 from firstwords.training.continued import Start, pretraining_start, vq_wav2vec_start, wav2vec_start
@@ -49,7 +48,7 @@ def objective_of(config: AudioOnlyConfig) -> str:
     return next(name for name, objective in OBJECTIVES.items() if type(config) is objective.config)
 
 
-def described(config: AudioOnlyConfig) -> dict[str, Any]:
-    """The configuration as a recipe would have it, its objective included where that is not wav2vec 2.0."""
+def named_objective(config: AudioOnlyConfig) -> str | None:
+    """The objective's name as a recipe would give it: None for wav2vec 2.0."""
     objective = objective_of(config)
-    return to_dict(config) | ({} if objective == WAV2VEC2 else {OBJECTIVE: objective})
+    return None if objective == WAV2VEC2 else objective

@@ -15,7 +15,9 @@ import yaml
 
 from firstwords import __version__
 from firstwords.checkpoints.own import Checkpoint, read_checkpoint, write_checkpoint
+from firstwords.config import from_dict, to_dict
 from firstwords.errors import CheckpointError, ConfigError, MissingExtraError
+from firstwords.recipes import OBJECTIVE
 from firstwords.training.config import SPLITTING
 
 CONFIG = "config.yaml"
@@ -34,10 +36,12 @@ class Run:
     Args:
         folder: made where it does not exist.
         kind: "pretrain", "finetune", "language", "unsupervised", ...
-        config: the resolved configuration, as plain containers.
+        config: the resolved configuration, a dataclass. Where an older version, which lacked some of its fields, began
+            the run, they had their defaults.
         data: what the run trains on, in a few words and numbers (JSON); a run goes on with the same data only.
         write: does this process write? Others only read.
         tensorboard: write the log for TensorBoard too.
+        objective: of pre-training, where it is not wav2vec 2.0.
 
     Raises:
         CheckpointError: the folder holds another run, naming what differs, or files that are no run.
@@ -48,17 +52,19 @@ class Run:
         self,
         folder: Path,
         kind: str,
-        config: dict[str, Any],
+        config: Any,
         data: dict[str, Any],
         write: bool = True,
         tensorboard: bool = False,
+        objective: str | None = None,
     ) -> None:
         self.folder = folder
         self.write = write
         self.status: dict[str, Any] = {}
-        asked = {"kind": kind, "firstwords": __version__, "config": config, "data": data}
+        plain = to_dict(config) | ({} if objective is None else {OBJECTIVE: objective})
+        asked = {"kind": kind, "firstwords": __version__, "config": plain, "data": data}
         if (folder / CONFIG).is_file():
-            self._same(asked)
+            self._same(asked, type(config))
         elif write and folder.is_dir() and any(path.name != CONFIG + PART for path in folder.iterdir()):
             raise CheckpointError(f"{folder}: not empty and no run of Firstwords; choose another --out")
         if (folder / STATUS).is_file():
@@ -69,11 +75,13 @@ class Run:
             self._replace(CONFIG, text)
         self._board = _open_board(folder) if write and tensorboard else None
 
-    def _same(self, asked: dict[str, Any]) -> None:
+    def _same(self, asked: dict[str, Any], kind: type[Any]) -> None:
         try:
             found = yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise ConfigError(f"{self.folder / CONFIG}: cannot be read ({error})") from error
+        if isinstance(found, dict) and isinstance(found.get("config"), dict):
+            found["config"] = _completed(found["config"], kind)
         differing = [
             f"{key}: {old!r} there, {new!r} asked"
             for key, old, new in _differences(found, {name: asked[name] for name in ("kind", "config", "data")})
@@ -175,6 +183,15 @@ def _update_of(line: str) -> float:
         return float(json.loads(line).get("update", 0))
     except json.JSONDecodeError:
         return float("inf")
+
+
+def _completed(config: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """A configuration with the defaults of fields that it does not name, which are younger than it."""
+    named = {key: value for key, value in config.items() if key != OBJECTIVE}
+    try:
+        return config | to_dict(from_dict(kind, named, CONFIG))
+    except ConfigError:  # fields that are no more, or had other kinds of values: compared as they stand
+        return config
 
 
 def _differences(old: Any, new: Any, path: str = "") -> list[tuple[str, Any, Any]]:

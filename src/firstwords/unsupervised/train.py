@@ -10,7 +10,6 @@ from typing import Any
 
 from rich.console import Console
 
-from firstwords.config import to_dict
 from firstwords.corpus.prepared import SILENCE, Prepared, read_prepared
 from firstwords.errors import CheckpointError, ConfigError, CorpusError, FirstwordsError
 from firstwords.models.wav2vec_u import SPECIALS, Wav2VecU, Wav2VecUConfig
@@ -57,7 +56,7 @@ def train_unsupervised(folder: Path, out: Path, config: AdversarialConfig) -> in
         )
     text = Text(prepared.sentences(), prepared.phones)
     facts = facts_of(prepared, text)
-    run = Run(out, "unsupervised", to_dict(config), facts)
+    run = Run(out, "unsupervised", config, facts)
     if run.status.get("state") == "finished":
         console.print(f"{out}: finished already after {run.status.get('update')} updates; {run.status.get('verdict')}")
         return 0
