@@ -27,6 +27,8 @@ LOCAL_SHARE = 0.4
 """Of the trials, those that look near the best one so far."""
 FIRST_STEP, LAST_STEP = 0.15, 0.02
 """How far from it, as a share of each range."""
+EDGE = 0.05
+"""The best weights lie at the edge of their range if they are this near, as a share of it."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,30 @@ def tune(
         return found
     finally:
         close()
+
+
+def at_edges(best: SearchSettings, search: TuneConfig) -> list[str]:
+    """Advice where the best weights lie at the end of their range: beyond it there may be better ones."""
+    advice = []
+    for option, name, value, (low, high) in (
+        ("lm-weights", "weight of the language model", best.lm_weight, search.lm_weights),
+        ("word-scores", "word score", best.word_score, search.word_scores),
+    ):
+        room, more = EDGE * (high - low), (high - low) / 2
+        least = 0.0 if option == "lm-weights" else -np.inf  # a model cannot count for less than nothing
+        if not room:
+            continue
+        if value > high - room:
+            wider = (low, high + more)
+        elif value < low + room and low > least:
+            wider = (max(low - more, least), high)
+        else:
+            continue
+        advice.append(
+            f"the best {name}, {value:g}, lies at the edge of --{option} {low:g} {high:g}; "
+            f"try again with --{option} {wider[0]:g} {wider[1]:g}"
+        )
+    return advice
 
 
 def _proposal(

@@ -20,6 +20,7 @@ WORDS = [
     {"update": 25, "valid_bits_per_label": 5.0, "valid_wer": 1.0, "valid_cer": 2.9},
     {"update": 50, "valid_bits_per_label": 3.0, "valid_wer": 0.9, "valid_cer": 0.5},
 ]
+READ = [record | ({"valid_path_wer": 1.1, "valid_path_cer": 0.8} if "valid_cer" in record else {}) for record in WORDS]
 READING = [
     {"update": 25, "bits_per_character": 4.0, "perplexity": 16.0, "learning_rate": 1e-3},
     {"update": 50, "valid_bits_per_character": 3.0, "valid_perplexity": 8.0},
@@ -38,7 +39,7 @@ def write_log(folder: Path, records: list[dict[str, float]], cut_off: bool = Fal
 
 
 @pytest.mark.parametrize(
-    "records", [LISTENING, LISTENING[2:], WORDS, WORDS[:1], READING, READING[:1], CODES, CODES[:1]]
+    "records", [LISTENING, LISTENING[2:], WORDS, WORDS[:1], READ, READING, READING[:1], CODES, CODES[:1]]
 )
 def test_a_run_of_any_kind_however_short_gets_its_picture(tmp_path: Path, records: list[dict[str, float]]) -> None:
     path = plot_run(write_log(tmp_path / "run", records, cut_off=True))
@@ -57,6 +58,14 @@ def test_what_goes_wrong_with_a_picture_stays_with_it(tmp_path: Path) -> None:
     folder = write_log(tmp_path / "run", [{"update": "many", "bits": 1.0}])  # type: ignore[dict-item]
     (folder / CURVES).mkdir()
     leave_curves(folder)
+
+
+def test_the_best_path_is_drawn_where_a_language_model_reads(tmp_path: Path) -> None:
+    drawn = {}
+    for name, records in (("greedy", WORDS), ("read", READ)):
+        plot_curves(tmp_path / f"{name}.svg", words={"run": records})
+        drawn[name] = (tmp_path / f"{name}.svg").read_text()
+    assert "stroke-dasharray" in drawn["read"] and "stroke-dasharray" not in drawn["greedy"]
 
 
 def test_runs_side_by_side_and_a_file_type_that_is_none(tmp_path: Path) -> None:

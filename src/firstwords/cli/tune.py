@@ -20,7 +20,7 @@ from firstwords.listening import listen
 from firstwords.recognizer import Recognizer
 from firstwords.report.tuning import print_tuning
 from firstwords.training.data import read_corpora
-from firstwords.tuning import TuneConfig, tune
+from firstwords.tuning import TuneConfig, at_edges, tune
 
 
 @dataclass
@@ -60,6 +60,8 @@ def run(arguments: list[str]) -> None:
     found = tune(heard, recognizer.alphabet, config, chosen.search, recognizer.transitions)
     print_tuning(found, Console(highlight=False))
     best, calibration = found.best, found.calibration
+    for advice in at_edges(best.settings, chosen.search):
+        print(advice)
     temperature = calibration.temperature if calibration else 1.0
     place = remember(chosen.recognizer, config, best.settings, best.errors.rate, len(heard), temperature)
     print(f"wrote {place}; used from now on with {config.lm}")

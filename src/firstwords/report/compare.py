@@ -130,8 +130,8 @@ def _draw_words(panels: Sequence[Any], curve: Curve, colour: str, style: str, ax
 
 def _finish_words(panels: Sequence[Any]) -> None:
     loss, characters, words = panels
-    loss.set(title="CTC loss (thin: training)", ylabel="bits per character", ylim=(0, LOSS_CEILING))
-    characters.set(title="Character error rate, validation", ylabel="%", ylim=(0, RATE_CEILING))
+    loss.set(title="Loss (thin: training)", ylabel="bits per label", ylim=(0, LOSS_CEILING))
+    characters.set(title="Label error rate, validation", ylabel="%", ylim=(0, RATE_CEILING))
     words.set(title="Word error rate, validation", ylabel="%", ylim=(0, RATE_CEILING))
 
 

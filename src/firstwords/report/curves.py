@@ -19,7 +19,7 @@ Records = Sequence[Mapping[str, Any]]
 MANY_RUNS = 5
 """With more the legend would hide their curves."""
 LOSS_CEILING = 6.0
-"""Bits per character; a guess among 27 equally likely letters costs 4.75."""
+"""Bits per label; a guess among 27 equally likely letters costs 4.75."""
 RATE_CEILING = 110.0
 """Percent; above 100 a recogniser writes more than was said."""
 
@@ -76,7 +76,7 @@ def plot_curves(
     Args:
         path: .png, .svg or .pdf.
         listening: log of a pre-training run: loss beside chance level, accuracy, codes in use.
-        words: logs of fine-tuning runs by name: loss, character and word error rate on validation utterances.
+        words: logs of fine-tuning runs by name: loss, label and word error rate on validation utterances.
         title: over everything.
         reading: log of a run that learnt a language model: loss, perplexity, rate.
         deciding: log of a run that learnt classes: loss beside chance level, accuracy, macro-F1 or equal error rate.
@@ -237,19 +237,22 @@ def mark_chance(loss: Any, accuracy: Any, chance: float, guess: float | None = N
 
 
 def _draw_words(panels: Any, runs: Mapping[str, Records]) -> None:
-    """Loss, CER, WER; a colour for each run."""
+    """Loss, CER, WER; a colour for each run. Where a language model reads, the best path is drawn dotted."""
     loss, characters, words = panels
     for (name, records), colour in zip(runs.items(), COLOURS * len(runs), strict=False):
         line(loss, records, "bits_per_label", colour, "", width=1)
         line(loss, records, "valid_bits_per_label", colour, name, dots=True)
-        line(characters, records, "valid_cer", colour, name, 100, dots=True, last="{:.0f} %")
-        line(words, records, "valid_wer", colour, name, 100, dots=True, last="{:.0f} %")
-    loss.set(title="Words: CTC loss (thin: training)", ylabel="bits per character")
+        for axes, rate in ((characters, "cer"), (words, "wer")):
+            line(axes, records, f"valid_{rate}", colour, name, 100, dots=True, last="{:.0f} %")
+            line(axes, records, f"valid_path_{rate}", colour, "", 100, dots=True, width=1, style=":")
+    loss.set(title="Words: loss (thin: training)", ylabel="bits per label")
     drawn = [value for line in loss.lines for value in line.get_ydata() if math.isfinite(value)]
-    if drawn:  # the first updates of CTC are far above everything that matters
+    if drawn:  # the first updates are far above everything that matters
         loss.set_ylim(0, 1.1 * min(max(drawn), LOSS_CEILING))
-    characters.set(title="Words: character error rate, validation", ylabel="%")
-    words.set(title="Words: word error rate, validation", ylabel="%")
+    records = [record for log in runs.values() for record in log]
+    which = "dotted: best path" if any("valid_path_cer" in record for record in records) else "validation"
+    characters.set(title=f"Words: label error rate ({which})", ylabel="%")
+    words.set(title=f"Words: word error rate ({which})", ylabel="%")
     for axes in (characters, words):
         axes.set_ylim(0, RATE_CEILING)
     crowded = len(runs) > MANY_RUNS  # their names once, small, below the curves
