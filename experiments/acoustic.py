@@ -38,6 +38,8 @@ from firstwords.tuning import TuneConfig, tune
 HOURS = {"10min": 1 / 6, "1h": 1.0, "all": 0.0}
 STEPS = {"10min": 1000, "1h": 2000, "all": 4000}
 TESTS = tuple((corpus, split) for corpus in SENTENCES[:3] for split in ("dev", "test"))
+TUNED_ON = 40
+"""Dev utterances, or a few more, on which the language model's weights are tuned."""
 WORD_SCORES = (-3.0, 12.0)
 """Bonuses for a word that are tried: a model that is unsure says little, and wants a large one."""
 
@@ -167,7 +169,8 @@ def scored(place: Path, settings: Settings) -> dict[str, Any]:
     if settings.lm is not None:
         lm = DecoderConfig(lm=settings.lm, processes=0)
         recognizer = Recognizer.load(place)
-        dev = [u for corpus, split in pairs if split == "dev" for u in utterances(settings, corpus, split)][::4]
+        dev = [u for corpus, split in pairs if split == "dev" for u in utterances(settings, corpus, split)]
+        dev = dev[:: max(1, len(dev) // TUNED_ON)]
         heard = listen(recognizer, dev, lambda name, error: None)
         search = TuneConfig(settings.trials, word_scores=WORD_SCORES)
         best = tune(heard, recognizer.alphabet, lm, search, recognizer.transitions).best
