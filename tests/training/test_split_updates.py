@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from tiny import (
+    PRETRAIN,
     finetune,
     finetune_arguments,
     finetuning,
@@ -17,6 +18,7 @@ from tiny import (
     pretrain,
     pretrain_arguments,
     pretraining,
+    settings,
     start,
     tensors,
     write_corpus,
@@ -173,7 +175,7 @@ class TestTwoProcesses:
         """Processes that do not write see the state too; else they would wait for the one that has left."""
         assert pretrain(corpus, tmp_path / "run", changes={"steps": 1}) == 0
         found = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-        other = Run(tmp_path / "run", "pretrain", {}, found["data"], write=False)
+        other = Run(tmp_path / "run", "pretrain", settings(PRETRAIN, {"steps": 1}), found["data"], write=False)
         assert other.status["state"] == "finished"
 
 

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from firstwords.checkpoints.own import read_checkpoint
-from firstwords.config import to_dict
 from firstwords.models.wav2vec_u import DiscriminatorConfig, GeneratorConfig, Wav2VecUConfig
 from firstwords.training.adversarial import MOST_INFINITE, Sweep, sweep_batches
 from firstwords.training.adversarial_config import AdversarialConfig, ChoiceConfig, GridConfig
@@ -140,7 +139,7 @@ def run_of(folder: Path, config: AdversarialConfig) -> SweepTraining:
     valid = Speech(
         random.standard_normal((lengths.sum(), 5)).astype(np.float32), lengths, ids=[f"v{n}" for n in range(10)]
     )
-    run = Run(folder, "unsupervised", to_dict(config), {})
+    run = Run(folder, "unsupervised", config, {})
     truth = {"v0": ["p0", "<SIL>", "p1"], "v3": ["p2"]}
     return SweepTraining(
         config,
@@ -240,7 +239,7 @@ class TestMatchedStart:
         assert not torch.equal(after["discriminator.first.weight"], first["discriminator.first.weight"])
 
     def test_the_start_is_judged(self, tmp_path: Path) -> None:
-        run = Run(tmp_path / "run", "unsupervised", to_dict(self.CONFIG), {})
+        run = Run(tmp_path / "run", "unsupervised", self.CONFIG, {})
         batches = source()
         judge = PhoneJudge(sentences(), PHONES, "<SIL>")
         valid = Speech(batches.speech.values, batches.speech.lengths)

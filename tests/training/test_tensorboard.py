@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny import PRETRAIN, settings
 
 from firstwords.errors import MissingExtraError
 from firstwords.training.run import Run
@@ -13,7 +14,7 @@ from firstwords.training.run import Run
 
 def test_figures_are_written_as_events(tmp_path: Path) -> None:
     accumulators = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    run = Run(tmp_path / "run", "pretrain", {}, {}, tensorboard=True)
+    run = Run(tmp_path / "run", "pretrain", settings(PRETRAIN), {}, tensorboard=True)
     run.log({"update": 5, "bits": 6.5, "health": "healthy"})
     run.log({"update": 10, "bits": 6.25, "health": "healthy"})
     events = accumulators.EventAccumulator(str(run.folder))
@@ -25,4 +26,4 @@ def test_figures_are_written_as_events(tmp_path: Path) -> None:
 def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"firstwords\[tensorboard\]"):
-        Run(tmp_path / "run", "pretrain", {}, {}, tensorboard=True)
+        Run(tmp_path / "run", "pretrain", settings(PRETRAIN), {}, tensorboard=True)

@@ -181,5 +181,5 @@ def finetuning(corpus: Path, changes: dict[str, Any] | None = None) -> Finetunin
 
 def run_task(task: Any, out: Path) -> None:
     """The loop around a task."""
-    run = Run(out, "test", {}, {})
+    run = Run(out, "test", task.settings, {})
     train(task, task.settings.training, task.settings.steps, task.settings.seed, run, task.processes)
